@@ -1,0 +1,32 @@
+"""Linear algebra of symmetric positive definite matrices, and norms with honest derivatives."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+HIGHEST = jax.lax.Precision.HIGHEST
+"""Metrics are contracted at this precision, lest accelerators round to bfloat16 or TF32."""
+
+
+def solve_spd(matrix: Float[Array, "d d"], b: Float[Array, "d *m"]) -> Float[Array, "d *m"]:
+    """Solve `matrix @ x = b` by Cholesky; NaN where `matrix` is not positive definite."""
+    factor = jnp.linalg.cholesky(matrix)
+    return jax.scipy.linalg.cho_solve((factor, True), b)
+
+
+def logdet_spd(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
+    """log det of a positive definite matrix by Cholesky; NaN where it is not one."""
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix))))
+
+
+def quadratic_form(
+    matrix: Float[Array, "d d"], u: Float[Array, " d"], v: Float[Array, " d"]
+) -> Float[Array, ""]:
+    """uᵀ matrix v at full precision."""
+    return jnp.dot(u, jnp.dot(matrix, v, precision=HIGHEST), precision=HIGHEST)
+
+
+def safe_sqrt(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """√x whose derivative at 0 is 0 where that of `jnp.sqrt` is infinite; NaN for x < 0."""
+    zero = x == 0
+    return jnp.where(zero, jnp.zeros_like(x), jnp.sqrt(jnp.where(zero, jnp.ones_like(x), x)))

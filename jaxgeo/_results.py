@@ -1,0 +1,36 @@
+"""How a numerical computation ended: one enumeration for the whole library."""
+
+import diffrax
+
+
+class RESULTS(diffrax.RESULTS):
+    """How a solver ended. Extends diffrax's results, which extend optimistix's and lineax's.
+
+    Compare with `==` (inside `jit` too): `solution.result == jaxgeo.RESULTS.successful`.
+    """
+
+    not_converged = (
+        "The solver used up its iterations before its convergence test was met. Allow more "
+        "iterations, start from a better curve, or loosen the tolerance."
+    )
+    line_search_failed = (
+        "No step along the search direction lowered the energy, and the curve is no stationary "
+        "point. The metric may be discontinuous, or not the one whose derivative is taken."
+    )
+    metric_not_positive_definite = (
+        "The metric was not positive definite at a point that the computation needed. If the "
+        "metric is degenerate by nature, say so with `jaxgeo.RegularizedMetric`."
+    )
+    nonfinite = (
+        "A value that is not finite (NaN or infinity) appeared. The curve probably left the "
+        "region in which the metric is defined."
+    )
+    left_domain = "The curve left the domain in which the metric is known."
+    overfitted = (
+        "The fit does better on the samples it saw than on those held out: its posterior is too "
+        "sharp, so its metric is too large. Give more samples, or a simulator to stream from."
+    )
+    scale_unresolved = (
+        "The scale of the fitted potential could not be calibrated on held-out samples, so the "
+        "size of the metric is unknown."
+    )
