@@ -7,6 +7,7 @@ class RESULTS(diffrax.RESULTS):
     """How a solver ended. Extends diffrax's results, which extend optimistix's and lineax's.
 
     Compare with `==` (inside `jit` too): `solution.result == jaxgeo.RESULTS.successful`.
+    A value that is NaN or infinite is `RESULTS.nonfinite`, which optimistix defines.
     """
 
     not_converged = (
@@ -20,10 +21,6 @@ class RESULTS(diffrax.RESULTS):
     metric_not_positive_definite = (
         "The metric was not positive definite at a point that the computation needed. If the "
         "metric is degenerate by nature, say so with `jaxgeo.RegularizedMetric`."
-    )
-    nonfinite = (
-        "A value that is not finite (NaN or infinity) appeared. The curve probably left the "
-        "region in which the metric is defined."
     )
     left_domain = "The curve left the domain in which the metric is known."
     overfitted = (

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 Point = Float[Array, " d"]
@@ -20,3 +23,35 @@ Potential = Callable[[Point], Scalar]
 
 Chart = Callable[[Point], Float[Array, " k"]]
 """A change of coordinates, from the point's own to others."""
+
+
+def as_point(x: ArrayLike, name: str, like: Array | None = None) -> Array:
+    """`x` as one array `(d,)` of floats; `ValueError` if it is not one, or differs from `like`."""
+    array = jnp.asarray(x)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"`{name}` must hold floats, got dtype {array.dtype}: {x}.")
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(
+            f"`{name}` must have shape (d,), got {array.shape}. Batch with `jax.vmap`."
+        )
+    if like is not None and (array.shape, array.dtype) != (like.shape, like.dtype):
+        raise ValueError(
+            f"`{name}` must have shape {like.shape} and dtype {like.dtype} like the first point, "
+            f"got shape {array.shape} and dtype {array.dtype}."
+        )
+    return jnp.asarray(array, array.dtype)  # drops weak types, which would retrace
+
+
+def check_metric(metric: Metric, z: Array) -> None:
+    """`ValueError` unless `metric` maps `z: (d,)` to a `(d, d)` array of the dtype of `z`."""
+    out = jax.eval_shape(metric, z)
+    expected = (z.size, z.size)
+    if getattr(out, "shape", None) != expected:
+        raise ValueError(
+            f"`metric` must return shape {expected} at a point of shape {z.shape}, got {out}."
+        )
+    if out.dtype != z.dtype:
+        raise ValueError(
+            f"`metric` returned dtype {out.dtype} at a point of dtype {z.dtype}: give the points "
+            "and the metric's parameters the same precision."
+        )

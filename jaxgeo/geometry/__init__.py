@@ -1,0 +1,16 @@
+"""What a metric implies at a point or along a curve."""
+
+from jaxgeo.geometry.connection import christoffel as christoffel
+from jaxgeo.geometry.connection import christoffel_first as christoffel_first
+from jaxgeo.geometry.connection import geodesic_acceleration as geodesic_acceleration
+from jaxgeo.geometry.curvature import ricci as ricci
+from jaxgeo.geometry.curvature import riemann as riemann
+from jaxgeo.geometry.curvature import scalar_curvature as scalar_curvature
+from jaxgeo.geometry.curvature import sectional_curvature as sectional_curvature
+from jaxgeo.geometry.curves import energy as energy
+from jaxgeo.geometry.curves import length as length
+from jaxgeo.geometry.curves import resample as resample
+from jaxgeo.geometry.inner import inner as inner
+from jaxgeo.geometry.inner import log_volume_density as log_volume_density
+from jaxgeo.geometry.inner import norm as norm
+from jaxgeo.geometry.inner import volume_density as volume_density
