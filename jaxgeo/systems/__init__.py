@@ -1,0 +1,1 @@
+"""Generators whose samples come with exact answers to measure a reconstruction against."""
