@@ -19,7 +19,7 @@ Metric = Callable[[Point], Float[Array, "d d"]]
 """Any callable from a point to a symmetric positive definite matrix."""
 
 Potential = Callable[[Point], Scalar]
-"""Any callable from a point to a number: a log-partition function, say, whose Hessian is a metric."""
+"""Any callable from a point to a number: a log-partition function, whose Hessian is a metric."""
 
 Chart = Callable[[Point], Float[Array, " k"]]
 """A change of coordinates, from the point's own to others."""

@@ -141,7 +141,7 @@ def _solve(
 
 def _search(
     metric: Metric, acceleration: Any, z0: Array, z1: Array, solver: Shooting | Relaxation
-) -> tuple[Float[Array, "n 2d"], Diagnostics]:
+) -> tuple[Float[Array, "n two_d"], Diagnostics]:
     """The nodes (z, v) of the geodesic, without derivatives."""
     coarse = solver if isinstance(solver, Relaxation) else solver.relaxation
     line = straight_line(z0, z1, coarse.n_segments)

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgeo._linalg import HIGHEST
+from jaxgeo._linalg import HIGHEST, solve_spd
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar
 from jaxgeo.geodesics.solution import first_failure, metric_result
@@ -93,22 +94,25 @@ def _sweep(metric: Metric, x: Float[Array, "n d"]) -> tuple[Array, Array, Array]
     return u, g, nu
 
 
-def _direction(u: Array, g: Array, nu: Array) -> tuple[Array, Array]:
-    """The minimiser of the frozen model, as steps p of the points, and Σ ΔpᵀGΔp."""
-    inverse = jax.vmap(
-        lambda m: jax.scipy.linalg.cho_solve((m, True), jnp.eye(*m.shape, dtype=m.dtype))
-    )(jnp.linalg.cholesky(g))
+def _direction(u: Array, factor: Array, g: Array, nu: Array) -> tuple[Array, Array]:
+    """The minimiser of the frozen model, as steps of the points, and Σ pᵢᵀGᵢpᵢ of its change p.
+
+    `factor` holds the Cholesky factors of `g`. Running sums are products with a triangle of ones,
+    which compiles in a third of the time of `cumsum`.
+    """
+    n, d = u.shape
+    eye = jnp.broadcast_to(jnp.eye(d, dtype=u.dtype), (n, d, d))
+    inverse = jax.vmap(lambda m, b: jax.scipy.linalg.cho_solve((m, True), b))(factor, eye)
     force = (nu[1:] + nu[:-1]) / 2  # at the inner points: half from either neighbour
-    after = jnp.cumsum(force[::-1], axis=0)[::-1]
-    after = jnp.concatenate([after, jnp.zeros_like(u[:1])])
+    after = jnp.dot(jnp.asarray(np.triu(np.ones((n, n - 1))), u.dtype), force, precision=HIGHEST)
     weighted = jnp.einsum("nij,nj->ni", inverse, after, precision=HIGHEST)
     shift = jnp.sum(weighted, axis=0) + 2 * jnp.sum(u, axis=0)
-    multiplier = -jnp.linalg.solve(jnp.sum(inverse, axis=0), shift)
+    multiplier = -solve_spd(jnp.sum(inverse, axis=0), shift)
     pull = jnp.einsum("nij,j->ni", inverse, multiplier, precision=HIGHEST)
     change = -(pull + weighted) / 2 - u
-    inner = jnp.cumsum(change[:-1], axis=0)
-    direction = jnp.concatenate([jnp.zeros_like(u[:1]), inner, jnp.zeros_like(u[:1])])
-    return direction, _quadratic(g, change)
+    before = np.tri(n + 1, n, -1)
+    before[-1] = 0  # the changes sum to zero, and rounding must not move the end
+    return jnp.dot(jnp.asarray(before, u.dtype), change, precision=HIGHEST), _quadratic(g, change)
 
 
 def _quadratic(g: Array, u: Array) -> Scalar:
@@ -119,8 +123,9 @@ def _iterate(metric: Metric, rtol: Array, max_iterations: Array, state: _State) 
     eps = jnp.finfo(state.x.dtype).eps
     x = state.x + state.step * state.direction
     u, g, nu = _sweep(metric, x)
+    factor = jnp.linalg.cholesky(g)
     health = first_failure(
-        metric_result(g),
+        metric_result(g, factor),
         RESULTS.where(jnp.all(jnp.isfinite(nu)), RESULTS.successful, RESULTS.nonfinite),
     )
     energy = _quadratic(g, u)
@@ -130,7 +135,7 @@ def _iterate(metric: Metric, rtol: Array, max_iterations: Array, state: _State) 
     accept = (health == RESULTS.successful) & (energy <= bound)
     first = state.iterations == 0
 
-    direction, decrement = _direction(u, g, nu)
+    direction, decrement = _direction(u, factor, g, nu)
     converged = accept & (decrement <= rtol**2 * energy)
     step = jnp.where(accept, jnp.minimum(1, 2 * state.step), state.step / 2)
     failed = ~accept & (first | (step < SMALLEST_STEP))
@@ -180,5 +185,5 @@ def relax(
 
 
 def default_rtol(rtol: ArrayLike | None, dtype: Any, power: float = 0.5) -> Array:
-    """`rtol`, or a power of the dtype's epsilon: an array, so that a new value does not retrace."""
+    """`rtol`, or a power of the dtype's epsilon; an array, so that no new value retraces."""
     return jnp.asarray(float(jnp.finfo(dtype).eps) ** power if rtol is None else rtol, dtype)

@@ -54,7 +54,7 @@ def _stages() -> tuple[np.ndarray, np.ndarray]:
     return matrix, np.asarray(tableau.b_sol)[:n]
 
 
-def flow(acceleration: Any, x: Float[Array, " 2d"], h: float) -> Float[Array, " 2d"]:
+def flow(acceleration: Any, x: Float[Array, " two_d"], h: float) -> Float[Array, " two_d"]:
     """Position and velocity, stacked, one Runge–Kutta step of size `h` later."""
     matrix, weights = (jnp.asarray(c, x.dtype) for c in _stages())
     d = x.size // 2
@@ -71,24 +71,32 @@ def flow(acceleration: Any, x: Float[Array, " 2d"], h: float) -> Float[Array, " 
     return x + h * jnp.dot(weights, slopes, precision=HIGHEST)
 
 
-def gaps(acceleration: Any, x: Float[Array, "n 2d"]) -> Float[Array, "n_minus_1 2d"]:
+def gaps(acceleration: Any, x: Float[Array, "n two_d"]) -> Float[Array, "n_minus_1 two_d"]:
     """What is missing between the end of each segment's step and the next node."""
     h = 1 / (x.shape[0] - 1)
     return jax.vmap(lambda y: flow(acceleration, y, h))(x[:-1]) - x[1:]
 
 
-def transition(acceleration: Any, x: Float[Array, "n 2d"]) -> Float[Array, "n_minus_1 2d 2d"]:
-    """The derivative of each segment's step."""
+def linearised_gaps(
+    acceleration: Any, x: Float[Array, "n two_d"]
+) -> tuple[Float[Array, "n_minus_1 two_d"], Float[Array, "n_minus_1 two_d two_d"]]:
+    """The gaps, and the derivative of each segment's step."""
     h = 1 / (x.shape[0] - 1)
-    return jax.vmap(jax.jacfwd(lambda y: flow(acceleration, y, h)))(x[:-1])
+
+    def step(y: Array) -> tuple[Array, Array]:
+        end = flow(acceleration, y, h)
+        return end, end
+
+    matrices, ends = jax.vmap(jax.jacfwd(step, has_aux=True))(x[:-1])
+    return ends - x[1:], matrices
 
 
 def close_gaps(
-    matrices: Float[Array, "n 2d 2d"],
-    missing: Float[Array, "n 2d"],
+    matrices: Float[Array, "n two_d two_d"],
+    missing: Float[Array, "n two_d"],
     dz0: Float[Array, " d"],
     dz1: Float[Array, " d"],
-) -> Float[Array, "n_plus_1 2d"]:
+) -> Float[Array, "n_plus_1 two_d"]:
     """Solve δᵢ₊₁ = Aᵢδᵢ + rᵢ with the positions of δ₀ and δ_N given, for all δ.
 
     Every δᵢ is affine in the unknown initial velocity, so one small system is left.
@@ -115,11 +123,11 @@ def close_gaps(
 
 @eqx.filter_custom_jvp
 def follow(
-    x: Float[Array, "n 2d"],
+    x: Float[Array, "n two_d"],
     acceleration: Any,
     z0: Float[Array, " d"],
     z1: Float[Array, " d"],
-) -> Float[Array, "n 2d"]:
+) -> Float[Array, "n two_d"]:
     """The solution `x` unchanged, with its derivatives by the implicit function theorem.
 
     The gaps stay closed when ends and metric move: ∂(gaps)·dx = −∂(gaps)/∂(metric), a linear
@@ -143,13 +151,13 @@ def _follow_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     _, missing = jax.jvp(lambda p: gaps(eqx.combine(p, static), x), (dynamic,), (moving,))
     dz0 = jnp.zeros_like(z0) if dz0 is None else dz0
     dz1 = jnp.zeros_like(z1) if dz1 is None else dz1
-    return x, close_gaps(transition(acceleration, x), missing, dz0, dz1)
+    return x, close_gaps(linearised_gaps(acceleration, x)[1], missing, dz0, dz1)
 
 
 class _State(NamedTuple):
-    x: Float[Array, "n 2d"]  # the best nodes so far
+    x: Float[Array, "n two_d"]  # the best nodes so far
     size: Scalar  # of their gaps
-    correction: Float[Array, "n 2d"]  # Newton's, from x
+    correction: Float[Array, "n two_d"]  # Newton's, from x
     residual: Scalar  # its relative size
     first_residual: Scalar  # that of the nodes it started from
     step: Scalar
@@ -162,7 +170,7 @@ def _newton(
     acceleration: Any, rtol: Array, floor: Array, max_iterations: Array, state: _State
 ) -> _State:
     x = state.x + state.step * state.correction
-    missing, matrices = gaps(acceleration, x), transition(acceleration, x)
+    missing, matrices = linearised_gaps(acceleration, x)
     size = jnp.max(jnp.abs(missing))
     accept = jnp.isfinite(size) & jnp.all(jnp.isfinite(matrices))
     accept &= (size < state.size) | (size <= floor)
@@ -192,10 +200,10 @@ def _newton(
 
 def shoot(
     acceleration: Any,
-    start: Float[Array, "n 2d"],
+    start: Float[Array, "n two_d"],
     rtol: Scalar,
     max_iterations: Int[Array, ""],
-) -> tuple[Float[Array, "n 2d"], Diagnostics]:
+) -> tuple[Float[Array, "n two_d"], Diagnostics]:
     """Newton's method from the nodes `start`; where it fails, `start` and its residual."""
     d = start.shape[1] // 2
     # what rounding of the coordinates alone makes of the gaps

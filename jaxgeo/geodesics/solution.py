@@ -22,9 +22,9 @@ class GeodesicSolution(eqx.Module):
     - `points`: `(n, d)` in the chart of the metric.
     - `velocities`: `(n, d)`, dγ/dt at the same times.
     - `result`: a `RESULTS` member; `solution.result == RESULTS.successful` works inside `jit`.
-    - `stats`: `iterations` (steps of an initial-value solve), `residual` (relative size of the last
-      correction to the curve; 0 where the solver makes none), `energy` and `length` over the whole
-      of `ts`, `speed_drift` (greatest relative departure of the speed from that at the start).
+    - `stats`: `iterations` (steps of an initial-value solve), `residual` (relative size of the
+      last correction to the curve; 0 where the solver makes none), `energy` and `length` over the
+      whole of `ts`, `speed_drift` (greatest relative departure from the speed at the start).
     """
 
     ts: Float[Array, " n"]
@@ -83,10 +83,14 @@ def is_outside(z: Point, domain: Float[Array, "d 2"]) -> Bool[Array, ""]:
     return jnp.any((z < domain[:, 0]) | (z > domain[:, 1]))
 
 
-def metric_result(g: Float[Array, "... d d"]) -> Any:
-    """`successful` if every matrix is finite and positive definite, else which it is not."""
+def metric_result(g: Float[Array, "... d d"], factor: Array | None = None) -> Any:
+    """`successful` if every matrix is finite and positive definite, else which it is not.
+
+    `factor`: the Cholesky factors, if they are at hand.
+    """
     finite = jnp.all(jnp.isfinite(g))
-    definite = jnp.all(jnp.isfinite(jnp.linalg.cholesky(g)))
+    factor = jnp.linalg.cholesky(g) if factor is None else factor
+    definite = jnp.all(jnp.isfinite(factor))
     failed = RESULTS.where(finite, RESULTS.metric_not_positive_definite, RESULTS.nonfinite)
     return RESULTS.where(definite, RESULTS.successful, failed)
 

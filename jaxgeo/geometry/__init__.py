@@ -10,6 +10,11 @@ from jaxgeo.geometry.curvature import sectional_curvature as sectional_curvature
 from jaxgeo.geometry.curves import energy as energy
 from jaxgeo.geometry.curves import length as length
 from jaxgeo.geometry.curves import resample as resample
+from jaxgeo.geometry.duality import bregman_divergence as bregman_divergence
+from jaxgeo.geometry.duality import expectation_parameters as expectation_parameters
+from jaxgeo.geometry.duality import exponential_geodesic as exponential_geodesic
+from jaxgeo.geometry.duality import mixture_geodesic as mixture_geodesic
+from jaxgeo.geometry.duality import natural_parameters as natural_parameters
 from jaxgeo.geometry.inner import inner as inner
 from jaxgeo.geometry.inner import log_volume_density as log_volume_density
 from jaxgeo.geometry.inner import norm as norm

@@ -33,11 +33,8 @@ def christoffel_first(metric: Metric, z: Point) -> Float[Array, "d d d"]:
     **Reference:** do Carmo (1992), *Riemannian Geometry*, ch. 2, eq. 10.
     """
     dg = jax.jacfwd(metric)(z)  # [i, j, k] = ∂ₖgᵢⱼ
-    return (jnp.transpose(dg, (1, 2, 0)) + jnp.transpose(dg, (1, 0, 2)) - _last_first(dg)) / 2
-
-
-def _last_first(dg: Float[Array, "d d d"]) -> Float[Array, "d d d"]:
-    return jnp.transpose(dg, (2, 0, 1))
+    di, dk = jnp.swapaxes(dg, 1, 2), jnp.transpose(dg, (2, 0, 1))  # ∂ᵢgₖⱼ and ∂ₖgᵢⱼ at [k, i, j]
+    return (di + dg - dk) / 2
 
 
 def christoffel(metric: Metric, z: Point) -> Float[Array, "d d d"]:
@@ -86,8 +83,9 @@ def geodesic_acceleration(metric: Metric, z: Point, v: Vector) -> Vector:
     **Example:**
 
     >>> from jaxgeo.problems import half_plane_metric
-    >>> geodesic_acceleration(half_plane_metric, jnp.array([0.0, 2.0]), jnp.array([1.0, 0])).tolist()
-    [0.0, -0.5]
+    >>> z, v = jnp.array([0.0, 2.0]), jnp.array([1.0, 0.0])
+    >>> geodesic_acceleration(half_plane_metric, z, v)[1].item()
+    -0.5
 
     **Reference:** Arvanitidis, Hansen & Hauberg (2018), *Latent space oddity*, eq. 7, without its
     d³ tensor.

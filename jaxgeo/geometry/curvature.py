@@ -1,4 +1,7 @@
-r"""Curvature. Sign: $R(\partial_k,\partial_l)\partial_j = R^i{}_{jkl}\partial_i$; spheres are positive."""
+r"""Curvature, with the sign that makes spheres positive.
+
+$R(\partial_k, \partial_l)\,\partial_j = R^i{}_{jkl}\,\partial_i$.
+"""
 
 import jax
 import jax.numpy as jnp

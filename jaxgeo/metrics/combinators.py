@@ -13,7 +13,7 @@ from jaxgeo._typing import Chart, Metric, Point
 
 @final
 class ReparametrizedMetric(eqx.Module):
-    r"""A metric in other coordinates, $g(z) = J^\top g_\eta(\eta(z))\,J$ with $J = \partial\eta/\partial z$.
+    r"""A metric in other coordinates: $g(z) = J^\top g_\eta(\eta(z))\,J$, J the Jacobian of η(z).
 
     Takes the Fisher metric of natural coordinates η to the parameters z that one controls, say
     (β, h) to (T, H). `geodesic_acceleration` goes through the acceleration of `metric`, so a

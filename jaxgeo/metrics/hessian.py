@@ -32,8 +32,8 @@ class HessianMetric(eqx.Module):
 
     >>> import jax.numpy as jnp
     >>> from jaxgeo.problems import log_sum_exp
-    >>> HessianMetric(log_sum_exp)(jnp.zeros(2))[0].round(4).tolist()
-    [0.2222..., -0.1111...]
+    >>> round(HessianMetric(log_sum_exp)(jnp.zeros(2))[0, 1].item(), 4)
+    -0.1111
 
     **Reference:** Amari & Nagaoka, *Methods of Information Geometry* (2000), section 3.5.
     """
