@@ -1,8 +1,11 @@
 """Linear algebra of symmetric positive definite matrices, and norms with honest derivatives."""
 
+from collections.abc import Callable
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 HIGHEST = jax.lax.Precision.HIGHEST
 """Metrics are contracted at this precision, lest accelerators round to bfloat16 or TF32."""
@@ -30,3 +33,24 @@ def safe_sqrt(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """√x whose derivative at 0 is 0 where that of `jnp.sqrt` is infinite; NaN for x < 0."""
     zero = x == 0
     return jnp.where(zero, jnp.zeros_like(x), jnp.sqrt(jnp.where(zero, jnp.ones_like(x), x)))
+
+
+def instantiate(tangents: PyTree, primals: PyTree) -> PyTree:
+    """`tangents` as arrays, zero where they are `None` because nothing moves.
+
+    For the rules of `equinox.filter_custom_jvp`.
+    """
+    return jax.tree.map(lambda p, t: jnp.zeros_like(p) if t is None else t, primals, tangents)
+
+
+def partial_jvp(f: Callable[[PyTree], PyTree], primal: PyTree, tangent: PyTree) -> PyTree:
+    """The derivative of `f(primal)` along `tangent`, whose leaves are `None` where nothing moves.
+
+    For the rules of `equinox.filter_custom_jvp`.
+    """
+    moves = jax.tree.map(
+        lambda _, t: t is not None, primal, tangent, is_leaf=lambda leaf: leaf is None
+    )
+    moving, still = eqx.partition(primal, moves)
+    moving = jax.tree.map(jnp.asarray, moving)  # a Python number may be differentiated in
+    return jax.jvp(lambda p: f(eqx.combine(p, still)), (moving,), (tangent,))[1]

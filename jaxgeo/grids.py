@@ -83,6 +83,8 @@ def _evaluate(
     if mesh is None:
         values = chunks(f, nodes)
     else:
+        # shard_map's specs decide the sharding, so no axis of the mesh may be explicit already
+        mesh = Mesh(mesh.devices, mesh.axis_names)
         missing = -n % math.prod(mesh.shape.values())
         # repeat the last node rather than invent one at which `f` may not be defined
         nodes = jnp.concatenate([nodes, jnp.broadcast_to(nodes[-1], (missing, len(axes)))])

@@ -29,6 +29,10 @@ SAVED_POINTS = 65
 FIRST_STEP = 1 / 64
 """Of the interval. Given, so that a bad metric at the start is met by the solver's own checks."""
 
+LONGEST_STEP = 1 / 16
+"""Of the interval, where points on the way are asked for: they come from the solver's interpolant,
+whose order is lower than that of its steps."""
+
 
 def _tolerance(dtype: Any) -> float:
     return max(1e-10, 32 * float(jnp.finfo(dtype).eps))
@@ -150,7 +154,11 @@ def _solve(
             subs=[diffrax.SubSaveAt(ts=_unit_times(ts)), diffrax.SubSaveAt(t1=True)]
         ),
         stepsize_controller=diffrax.PIDController(
-            rtol=rtol, atol=rtol, dtmin=_smallest_step(z0.dtype), force_dtmin=False
+            rtol=rtol,
+            atol=rtol,
+            dtmin=_smallest_step(z0.dtype),
+            dtmax=LONGEST_STEP if ts.size > 1 else None,
+            force_dtmin=False,
         ),
         event=event,
         adjoint=adjoint,
@@ -158,7 +166,7 @@ def _solve(
         throw=False,
     )
     (w, u), (w_last, u_last) = out.ys
-    points, velocities = z0 + scale * w, (scale / duration) * u
+    points, velocities = z0[None, :] + scale * w, (scale / duration) * u
     judged, stats = assess(metric, ts, points, velocities, domain)
     solver = RESULTS.promote(out.result)
     solver = RESULTS.where(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgeo._linalg import HIGHEST
+from jaxgeo._linalg import HIGHEST, instantiate, partial_jvp
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Scalar
 from jaxgeo.geodesics.relaxation import Diagnostics, Relaxation
@@ -141,16 +141,8 @@ def _follow_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     x, acceleration, z0, z1 = primals
     _, d_acceleration, dz0, dz1 = tangents
     x = follow(x, acceleration, z0, z1)  # so that higher derivatives see x move too
-    dynamic, static = eqx.partition(acceleration, eqx.is_inexact_array)
-    moving = jax.tree.map(
-        lambda p, t: jnp.zeros_like(p) if t is None else t,
-        dynamic,
-        d_acceleration,
-        is_leaf=lambda leaf: leaf is None,
-    )
-    _, missing = jax.jvp(lambda p: gaps(eqx.combine(p, static), x), (dynamic,), (moving,))
-    dz0 = jnp.zeros_like(z0) if dz0 is None else dz0
-    dz1 = jnp.zeros_like(z1) if dz1 is None else dz1
+    missing = partial_jvp(lambda function: gaps(function, x), acceleration, d_acceleration)
+    dz0, dz1 = instantiate((dz0, dz1), (z0, z1))
     return x, close_gaps(linearised_gaps(acceleration, x)[1], missing, dz0, dz1)
 
 

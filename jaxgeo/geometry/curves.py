@@ -101,4 +101,5 @@ def resample(metric: Metric, points: ArrayLike, n: int) -> Float[Array, "n d"]:
     steps = jnp.where(total == 0, jnp.ones_like(steps), steps)
     s = jnp.concatenate([jnp.zeros(1, curve.dtype), jnp.cumsum(steps)])
     wanted = jnp.linspace(0, 1, n, dtype=curve.dtype) * s[-1]
-    return jax.vmap(lambda x: jnp.interp(wanted, s, x), in_axes=1, out_axes=1)(curve)
+    inner = jax.vmap(lambda x: jnp.interp(wanted[1:-1], s, x), in_axes=1, out_axes=1)(curve)
+    return jnp.concatenate([curve[:1], inner, curve[-1:]])  # the ends to the last bit

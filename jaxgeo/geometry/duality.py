@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgeo._linalg import HIGHEST, solve_spd
+from jaxgeo._linalg import HIGHEST, instantiate, partial_jvp, solve_spd
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Point, Potential, Scalar, as_point
 from jaxgeo.metrics import HessianMetric
@@ -137,7 +137,7 @@ def mixture_geodesic(
     $$ \nabla\psi(\theta(t)) = (1 - t)\,\nabla\psi(a) + t\,\nabla\psi(b) $$
 
     Neither this nor the exponential geodesic is the Levi-Civita one of `geodesic_bvp`; that one is
-    the shortest. Minimising an energy with its metric detached from differentiation gives this one.
+    the shortest. Minimising an energy whose metric is not differentiated gives this one.
 
     **Arguments:** `potential`, ψ; `a`, `b`, natural parameters `(d,)`; `ts`, `(n,)` times, 0 at
     `a` and 1 at `b`; `throw`: raise on failure, otherwise NaN from the first failure on.
@@ -218,15 +218,8 @@ def _implicit_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     theta, slope, eta = primals
     _, d_slope, d_eta = tangents
     theta = _implicit(theta, slope, eta)  # so that higher derivatives see θ move too
-    dynamic, static = eqx.partition(slope, eqx.is_inexact_array)
-    moving = jax.tree.map(
-        lambda p, t: jnp.zeros_like(p) if t is None else t,
-        dynamic,
-        d_slope,
-        is_leaf=lambda leaf: leaf is None,
-    )
-    _, drift = jax.jvp(lambda p: eqx.combine(p, static)(theta), (dynamic,), (moving,))
-    d_eta = jnp.zeros_like(eta) if d_eta is None else d_eta
+    drift = partial_jvp(lambda function: function(theta), slope, d_slope)
+    d_eta = instantiate(d_eta, eta)
     hessian = jax.jacfwd(slope)(theta)
     return theta, solve_spd((hessian + hessian.T) / 2, d_eta - drift)
 
