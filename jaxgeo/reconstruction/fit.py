@@ -1,0 +1,398 @@
+"""Samples of a generator to its log-partition function and its Fisher metric."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .._results import RESULTS
+from .._typing import Chart, Metric, Point
+from ..metrics import HessianMetric, ReparametrizedMetric
+from .charts import LearnedChart
+from .objectives import PairModel, moment_mismatch, pairwise_mismatch, posterior_cross_entropy
+from .posteriors import BregmanPosterior, Statistic
+from .potentials import ConvexPotential
+from .samples import (
+    MINIMUM_SAMPLES,
+    Pool,
+    check_domain,
+    check_samples,
+    fingerprint,
+    pool_samples,
+    stream_samples,
+    summarise,
+)
+from .statistic import (
+    Pairs,
+    Whitening,
+    calibrate,
+    choose_ridge,
+    fit_matrix,
+    neighbour_pairs,
+    whiten,
+)
+from .training import Schedule, Trace, minimize
+
+FOLDS = 4
+JACKKNIFE_BLOCKS = 16
+CANDIDATES = 4096
+SHARPNESS_LIMIT = 0.8
+"""A statistic whose held-out log-odds must be shrunk by more than this is called overfitted."""
+GAP_LIMIT = 0.5
+"""Likewise a posterior that loses more nats on held-out samples than on those it saw."""
+
+
+def identity(t: Point) -> Point:
+    """The parameters themselves as natural coordinates."""
+    return t
+
+
+class LogPartitionFit(eqx.Module):
+    """A log-partition function learned from samples, and the metric that it implies."""
+
+    log_partition: ConvexPotential
+    """ψ(η) of one whole sample, in natural coordinates, up to an affine function of η."""
+    natural_coordinates: Chart
+    """The chart t → η: the one given, the identity, or the one learned."""
+    metric: Metric
+    """t → (d, d), the Fisher information of ONE sample, in the coordinates of `parameters`."""
+    posterior: BregmanPosterior
+    """The amortised posterior over t; `posterior.statistic` is the learned statistic f(x)."""
+    result: RESULTS
+    """How the fit ended. `overfitted` and `scale_unresolved` mean that the metric's size is wrong."""
+    held_out_cross_entropy: float
+    """Nats by which held-out samples miss their own parameters among 4,096 from the prior."""
+    held_out_cross_entropy_error: float
+    """Its standard error."""
+    training_cross_entropy: float
+    """The same on samples that the fit saw."""
+    scale: float
+    """The factor by which cross-fitting rescaled the statistic: 1 if it was honest by itself."""
+    scale_error: float
+    """Standard error of `scale`, by jackknife: the relative error of the metric's overall size."""
+    history: dict[str, Any]
+    """What training saw: a `Trace` for each trained part, and the ridges tried."""
+
+
+def fit_log_partition(
+    samples: Any,
+    parameters: Any = None,
+    *,
+    key: jax.Array,
+    domain: Any,
+    natural_coordinates: Chart | Literal["learned"] | None = None,
+    summary: Callable | None = None,
+    train_summary: bool = False,
+    n_samples: int = 16_384,
+    simulator_batch: int = 2_048,
+    schedule: Schedule = Schedule(steps=6_000, learning_rate=2e-2, batch_size=512),
+    width: int = 64,
+    depth: int = 3,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+    throw: bool = True,
+) -> LogPartitionFit:
+    r"""Learn the log-partition function of a generator, hence its Fisher metric, from samples.
+
+    For $p(x|t) = h(x) \exp(\langle f(x), \eta(t)\rangle - \psi(\eta(t)))$ the metric is
+    $g = J_\eta^\top \nabla^2\psi\, J_\eta$. Three steps, each with one loss:
+
+    1. *Statistic.* $f = A\varphi$, with $\varphi$ a summary network, from the pairwise
+       conditional likelihood (`statistic.py`): convex in $A$, blind to $\psi$. A chart that is
+       learned, or a summary that is trained, is trained here by the same loss.
+    2. *Scale.* Cross-fitting: each of four folds judges a statistic fitted on the others, and one
+       factor makes the pooled held-out log-odds honest. The sharpness of the posterior is the
+       metric's size, so this factor is what overfitting would otherwise inflate.
+    3. *Potential.* A `ConvexPotential` with $\nabla\psi(\eta) = E[f|\eta]$, by Adam.
+
+    **Arguments:**
+
+    - `samples`: array (n, ...), one sample a row; or a callable
+      `simulator(key, parameters (m, d)) -> samples (m, ...)`, with `parameters=None`, from which
+      `n_samples` are streamed in batches of `simulator_batch`.
+    - `parameters`: (n, d), inside the domain; ideally uniform over it.
+    - `key`: a JAX random key.
+    - `domain`: (d, 2), lower and upper bounds of the flat prior over the parameters.
+    - `natural_coordinates`: the chart $\eta(t)$ of one point; None for $\eta = t$; or "learned".
+    - `summary`: an `nnx.Module` (or callable pytree) from one sample to a vector; by default
+      chosen by shape (`summaries.summary_for`).
+    - `train_summary`: also train the summary's own parameters. By default its random features
+      stay as they are, and only the linear readout is learned.
+    - `schedule`, `width`, `depth`: training and size of the potential.
+    - `checkpoint`: a directory to write states to and to go on from after an interruption.
+    - `progress`: show progress bars (never when the output is no terminal).
+    - `throw`: raise if the fit did not succeed; with False look at `.result`.
+
+    **Returns:** a `LogPartitionFit`.
+
+    **Fails:** `ValueError` for input that cannot be fitted, quoting it. `RESULTS.overfitted` if
+    the statistic or the posterior is surer of the samples it saw than of those held out;
+    `RESULTS.scale_unresolved` if no pair of neighbouring samples is ever mistaken, so that the
+    scale is not determined; `RESULTS.nonfinite` if training diverged;
+    `RESULTS.metric_not_positive_definite` if the metric is not so at a training parameter.
+
+    **Cost:** O(n·8·(m d)²) per Newton step in the statistic for m features, 20 to 60 steps in
+    all; then `schedule.steps` gradient steps. 16,384 samples of a 64×64 lattice: about two
+    minutes on two cores.
+
+    **Reference:** the problem: Lobashev, Guskov, Larchenko, Tamm (2025), arXiv 2506.10632. Step
+    1: Liang & Qin (2000), J. R. Stat. Soc. B 62, 773.
+    """
+    bounds = check_domain(domain)
+    directory = Path(checkpoint) if checkpoint is not None else None
+    dtype = jnp.result_type(float)
+    pool_key, chart_key, split_key, pair_key, init_key, train_key, candidate_key = (
+        jax.random.split(key, 7)
+    )
+    pool = _pool(
+        samples, parameters, bounds, pool_key, summary, dtype, n_samples, simulator_batch,
+        train_summary, progress, directory,
+        settings=(str(jax.random.key_data(key)), repr(schedule), width, depth, train_summary,
+                  str(natural_coordinates)),
+    )  # fmt: skip
+    t = jnp.asarray(pool.parameters, dtype)
+    order = np.asarray(jax.random.permutation(split_key, len(t)))
+    held_out, training = order[: len(t) // 8], order[len(t) // 8 :]
+
+    learned = natural_coordinates == "learned"
+    chart: Any = natural_coordinates or identity
+    if learned:
+        chart = LearnedChart(jnp.asarray(bounds, dtype), rngs=nnx.Rngs(chart_key))
+    statistic = _LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype)
+    history: dict[str, Any] = {}
+    if learned or train_summary:
+        pool, chart, history["pairs"] = _train_on_pairs(
+            pool, chart if learned else None, chart, t, statistic, training, held_out,
+            key=pair_key, train_summary=train_summary, progress=progress, directory=directory,
+        )  # fmt: skip
+        statistic = _LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype)
+    history["ridges"] = statistic.ridge_losses
+    scale, scale_error = statistic.cross_fit(pool, order)
+
+    matrix = statistic.readout() * (scale if np.isfinite(scale) else 1.0)
+    f = Statistic(pool.summary, jnp.asarray(statistic.whitening.mean, dtype), jnp.asarray(matrix, dtype))
+    values = jnp.asarray((pool.features - statistic.whitening.mean) @ matrix, dtype)
+    eta = _images(chart, t)
+    size = jnp.sqrt(jnp.mean((values[training] * jnp.std(eta[training], axis=0)[None, :]) ** 2))
+    potential, history["potential"] = minimize(
+        moment_mismatch,
+        ConvexPotential(eta[training], scale=size, width=width, depth=depth, rngs=nnx.Rngs(init_key)),
+        (eta[training], values[training]),
+        (eta[held_out], values[held_out]),
+        key=train_key, schedule=schedule, label="potential", progress=progress,
+        checkpoint=directory / "potential" if directory else None,
+    )  # fmt: skip
+    metric = HessianMetric(potential)
+    if chart is not identity:
+        metric = ReparametrizedMetric(metric, chart)
+    entropies = _cross_entropies(
+        potential, chart, values, t, training, held_out, bounds, candidate_key
+    )
+    fit = LogPartitionFit(
+        log_partition=potential,
+        natural_coordinates=chart,
+        metric=metric,
+        posterior=BregmanPosterior(potential, chart, f, jnp.asarray(bounds, dtype)),
+        result=_judge(metric, t[training], scale, entropies),
+        held_out_cross_entropy=entropies[0],
+        held_out_cross_entropy_error=entropies[1],
+        training_cross_entropy=entropies[2],
+        scale=scale,
+        scale_error=scale_error,
+        history=history,
+    )
+    if throw and fit.result != RESULTS.successful:
+        raise RuntimeError(
+            f"fit_log_partition: {RESULTS[fit.result]} Held-out cross-entropy "
+            f"{entropies[0]:.4g} ± {entropies[1]:.2g} nats, on samples seen {entropies[2]:.4g}; "
+            f"calibration factor {scale:.3g}. With throw=False the fit is returned all the same."
+        )
+    return fit
+
+
+def _pool(
+    samples, parameters, bounds, key, summary, dtype, n_samples, batch_size, keep, progress,
+    directory, settings,
+) -> Pool:  # fmt: skip
+    """The features of the samples, given or streamed; claims the checkpoint directory."""
+    if callable(samples):
+        if parameters is not None:
+            raise ValueError(
+                "parameters must be None with a simulator, which is asked at parameters drawn "
+                f"from domain; got an array of shape {np.shape(parameters)}"
+            )
+        if n_samples < MINIMUM_SAMPLES:
+            raise ValueError(f"a fit needs at least {MINIMUM_SAMPLES} samples, got {n_samples}")
+        _claim(directory, fingerprint(bounds, settings=settings, n=n_samples, batch=batch_size))
+        return stream_samples(
+            samples, n_samples, bounds, summary=summary, dtype=dtype, key=key,
+            batch_size=batch_size, keep_samples=keep, progress=progress, directory=directory,
+        )  # fmt: skip
+    if parameters is None:
+        raise ValueError("parameters are needed with samples: got parameters=None")
+    samples, parameters = check_samples(samples, parameters, bounds)
+    _claim(directory, fingerprint(bounds, samples, parameters, settings=settings))
+    return pool_samples(samples, parameters, summary, dtype, key)
+
+
+def _claim(directory: Path | None, mark: str) -> None:
+    """Make the checkpoint directory this fit's own, or refuse one that is another fit's."""
+    if directory is None:
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "fit.sha256"
+    if file.exists() and file.read_text().strip() != mark:
+        raise ValueError(
+            f"the checkpoint in {str(directory)!r} belongs to a fit of other data or settings: "
+            "give another directory, or remove this one"
+        )
+    file.write_text(mark + "\n")
+
+
+@jax.jit
+def _map_chart(chart, t):
+    return jax.vmap(chart)(t)
+
+
+def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """η of every parameter, checked to be finite and as many."""
+    eta = eqx.filter_jit(jax.vmap(chart))(t)
+    if eta.ndim != 2 or not np.isfinite(np.asarray(eta)).all():
+        bad = ~np.isfinite(np.asarray(eta)).reshape(len(t), -1).all(axis=1)
+        where = np.asarray(t)[np.argmax(bad)].tolist()
+        raise ValueError(
+            f"natural_coordinates must map a point to a finite vector; got shape {eta.shape[1:]}, "
+            f"and at t = {where} the value {np.asarray(eta)[np.argmax(bad)].tolist()}"
+        )
+    return eta
+
+
+class _LinearStatistic(eqx.Module):
+    """f = (φ − mean) W A in standardised coordinates, and what it takes to refit it on folds."""
+
+    whitening: Whitening
+    matrix: np.ndarray
+    center: np.ndarray
+    spread: np.ndarray
+    ridge: float
+    ridge_losses: dict[str, list[float]]
+    eta: np.ndarray
+
+    @classmethod
+    def fit(cls, pool: Pool, eta, training, held_out, dtype) -> "_LinearStatistic":
+        whitening = whiten(pool.features[training])
+        eta = np.asarray(eta, np.float64)
+        center, spread = eta[training].mean(axis=0), eta[training].std(axis=0)
+        self = cls(whitening, np.zeros(0), center, spread, 0.0, {}, eta)
+        pairs_t, pairs_h = (self.pairs(pool, rows, dtype) for rows in (training, held_out))
+        penalty = jnp.asarray(whitening.penalty, dtype)
+        ridge, losses = choose_ridge(pairs_t, pairs_h, penalty)
+        start = jnp.zeros((len(penalty), eta.shape[1]), dtype)
+        matrix, _ = fit_matrix(pairs_t, start, ridge * penalty)
+        return cls(
+            whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta
+        )
+
+    def pairs(self, pool: Pool, rows: np.ndarray, dtype=None) -> Pairs:
+        white = (pool.features[rows] - self.whitening.mean) @ self.whitening.matrix
+        eta = (self.eta[rows] - self.center) / self.spread
+        t = pool.parameters[rows]
+        near = neighbour_pairs((t - t.min(axis=0)) / np.ptp(t, axis=0))
+        dtype = dtype or self.matrix.dtype
+        return Pairs.between(white.astype(dtype), eta.astype(dtype), near)
+
+    def readout(self) -> np.ndarray:
+        """(m, d): from features to nats per unit of natural coordinate."""
+        return self.whitening.matrix @ (self.matrix.astype(np.float64) / self.spread)
+
+    def cross_fit(self, pool: Pool, order: np.ndarray) -> tuple[float, float]:
+        """The scale that makes held-out log-odds honest, and its jackknife standard error."""
+        penalty = jnp.asarray(self.ridge * self.whitening.penalty, self.matrix.dtype)
+        margins = []
+        for fold in range(FOLDS):
+            rows = np.sort(order[fold::FOLDS])
+            others = np.sort(np.setdiff1d(order, rows))
+            matrix, _ = fit_matrix(self.pairs(pool, others), jnp.asarray(self.matrix), penalty)
+            margins.append(np.asarray(self.pairs(pool, rows).margins(matrix), np.float64))
+        blocks = np.concatenate([np.arange(len(m)) * JACKKNIFE_BLOCKS // len(m) for m in margins])
+        pooled = np.concatenate(margins)
+        scale = calibrate(pooled)
+        without = np.array([calibrate(pooled[blocks != b]) for b in range(JACKKNIFE_BLOCKS)])
+        spread = (JACKKNIFE_BLOCKS - 1) * np.mean((without - without.mean()) ** 2)
+        return scale, float(np.sqrt(spread))
+
+
+def _train_on_pairs(
+    pool, trained_chart, chart, t, statistic, training, held_out, *, key, train_summary, progress,
+    directory,
+) -> tuple[Pool, Any, Trace]:  # fmt: skip
+    """Train the chart, the summary, or both, with the readout, on the pairwise likelihood."""
+    dtype = t.dtype
+    whitening = tuple(jnp.asarray(a, dtype) for a in statistic.whitening[:2])
+    white = (pool.features - statistic.whitening.mean) @ statistic.whitening.matrix
+    constants = {
+        "inputs": jnp.asarray(pool.samples if train_summary else white.astype(dtype)),
+        "parameters": t if trained_chart is not None else _images(chart, t),
+        "whitening": whitening,
+    }
+    model = PairModel(
+        jnp.asarray(statistic.matrix / statistic.spread, dtype),
+        trained_chart,
+        pool.summary if train_summary else None,
+    )
+    unit = np.ptp(pool.parameters, axis=0)
+    near = [
+        jnp.asarray(rows[neighbour_pairs(pool.parameters[rows] / unit)])
+        for rows in (training, held_out)
+    ]
+    schedule = Schedule(steps=4_000, learning_rate=2e-3, batch_size=4096)
+    if train_summary:
+        schedule = Schedule(steps=1_000, learning_rate=1e-3, batch_size=64, every=100)
+    model, trace = minimize(
+        pairwise_mismatch, model, near[0], near[1][:4096], constants=constants, key=key,
+        schedule=schedule, label="pairs", progress=progress,
+        checkpoint=directory / "pairs" if directory else None,
+    )  # fmt: skip
+    if train_summary:
+        pool = pool._replace(
+            summary=model.summary, features=summarise(model.summary, pool.samples)
+        )
+    return pool, (model.chart if trained_chart is not None else chart), trace
+
+
+def _cross_entropies(
+    potential, chart, values, t, training, held_out, bounds, key
+) -> tuple[float, float, float]:
+    """Held-out posterior cross-entropy, its standard error, and the same on training samples."""
+    lower, upper = (jnp.asarray(bound, t.dtype) for bound in bounds.T)
+    candidates = jax.random.uniform(key, (CANDIDATES, t.shape[1]), t.dtype, lower, upper)
+    both = []
+    for rows in (held_out, training[: len(held_out)]):
+        nats = eqx.filter_jit(posterior_cross_entropy)(
+            potential, chart, values[rows], t[rows], candidates
+        )
+        both.append(np.asarray(nats, np.float64))
+    seen, unseen = both[1], both[0]
+    error = float(unseen.std() / np.sqrt(len(unseen)))
+    return float(unseen.mean()), error, float(seen.mean())
+
+
+def _judge(metric, t, scale, entropies) -> RESULTS:
+    """Whether the fit may be called one."""
+    unseen, error, seen = entropies
+    if not np.isfinite(unseen):
+        return RESULTS.nonfinite
+    if not np.isfinite(scale):
+        return RESULTS.scale_unresolved
+    if scale < SHARPNESS_LIMIT or unseen - seen > max(GAP_LIMIT, 4 * error):
+        return RESULTS.overfitted
+    eigenvalues = jnp.linalg.eigvalsh(eqx.filter_jit(jax.vmap(metric))(t[:512]))
+    if not bool(jnp.all(eigenvalues > 0)):
+        return RESULTS.metric_not_positive_definite
+    return RESULTS.successful

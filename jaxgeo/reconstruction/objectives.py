@@ -1,0 +1,80 @@
+"""What a fit minimises, each the mean over a batch: functions of (model, batch, constants)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .._typing import Chart, Point, Potential
+from .potentials import ConvexPotential
+
+
+def moment_mismatch(
+    potential: ConvexPotential, batch: tuple[Array, Array], constants: None = None
+) -> Float[Array, ""]:
+    r"""Mean of $\|(\nabla\psi(\eta_i) - f_i) \cdot w / s\|^2$ over pairs $(\eta_i, f_i)$.
+
+    Its minimum is $\nabla\psi(\eta) = E[f|\eta]$, the moment equation of an exponential family;
+    $w$ and $s$, the potential's own standardisation, make it free of units."""
+    eta, statistic = batch
+    gradients = jax.vmap(jax.grad(lambda x, psi: psi(x), argnums=0), (0, None))(eta, potential)
+    unit = potential.spread[...] / potential.scale[...]
+    return jnp.mean(jnp.sum(((gradients - statistic) * unit[None, :]) ** 2, axis=1))
+
+
+class PairModel(nnx.Module):
+    """Everything that pairs of samples can teach: a summary, its linear readout and a chart.
+
+    `chart` and `summary` are None where they are given and so already applied to the data."""
+
+    def __init__(self, matrix: Float[Array, "r d"], chart: Any = None, summary: Any = None):
+        self.size = nnx.Variable(jnp.sqrt(jnp.mean(matrix**2)))
+        self.matrix = nnx.Param(matrix / self.size[...])
+        self.chart = nnx.data(chart)
+        self.summary = nnx.data(summary)
+
+    def statistic(self, features: Array, constants: Any) -> Array:
+        if self.summary is not None:
+            mean, whitening = constants["whitening"]
+            features = (jax.vmap(self.summary)(features) - mean[None, :]) @ whitening
+        return features @ (self.size[...] * self.matrix[...])
+
+    def coordinates(self, parameters: Array) -> Array:
+        return parameters if self.chart is None else jax.vmap(self.chart)(parameters)
+
+
+def pairwise_mismatch(model: PairModel, pairs: Array, constants: Any) -> Float[Array, ""]:
+    r"""Mean of $-\log\sigma(\langle f(x_i) - f(x_j), \eta_i - \eta_j\rangle)$ over index pairs.
+
+    The pairwise conditional likelihood of `statistic.py`, for models that are not linear."""
+    inputs, parameters = constants["inputs"], constants["parameters"]
+    i, j = pairs[:, 0], pairs[:, 1]
+    f = [model.statistic(inputs[k], constants) for k in (i, j)]
+    eta = [model.coordinates(parameters[k]) for k in (i, j)]
+    return jnp.mean(jax.nn.softplus(-jnp.sum((f[0] - f[1]) * (eta[0] - eta[1]), axis=1)))
+
+
+def posterior_cross_entropy(
+    potential: Potential,
+    chart: Chart,
+    statistics: Float[Array, "n d"],
+    parameters: Float[Array, "n d"],
+    candidates: Float[Array, "m d"],
+) -> Float[Array, " n"]:
+    r"""Nats by which each sample misses its own parameters among candidates from the prior,
+
+    $$ -\log \frac{e^{\ell_i(t_i)}}{e^{\ell_i(t_i)} + \sum_j e^{\ell_i(t_j)}}, \qquad
+       \ell_i(t) = \langle f_i, \eta(t)\rangle - \psi(\eta(t)). $$
+
+    log(m + 1) for a posterior that knows nothing; least in the mean for the exact posterior."""
+    eta, eta_c = jax.vmap(chart)(parameters), jax.vmap(chart)(candidates)
+    psi, psi_c = jax.vmap(potential)(eta), jax.vmap(potential)(eta_c)
+
+    def one(row: tuple[Point, Point, Array]) -> Float[Array, ""]:
+        f, own, psi_own = row
+        logits = (eta_c - own[None, :]) @ f - (psi_c - psi_own)
+        return jax.nn.logsumexp(jnp.concatenate([jnp.zeros_like(logits[:1]), logits]))
+
+    return jax.lax.map(one, (statistics, eta, psi), batch_size=64)

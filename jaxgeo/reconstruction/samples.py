@@ -1,0 +1,192 @@
+"""What a fit learns from: samples and parameters, checked; or a simulator, streamed."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from tqdm.auto import tqdm
+
+from .summaries import summary_for
+
+MINIMUM_SAMPLES = 128
+"""Fewer cannot be split into training, calibration and held-out samples that mean anything."""
+
+_CHUNK = 256
+
+
+class Pool(NamedTuple):
+    """The features of all samples, beside their parameters; the samples where still needed."""
+
+    features: np.ndarray
+    parameters: np.ndarray
+    summary: nnx.Module
+    samples: np.ndarray | None
+
+
+def check_domain(domain: Any) -> np.ndarray:
+    """`domain` as a (d, 2) array of finite lower and upper bounds, or a `ValueError`."""
+    bounds = np.asarray(domain, dtype=np.float64)
+    if bounds.ndim != 2 or bounds.shape[1] != 2:
+        raise ValueError(
+            f"domain must have shape (d, 2), a lower and an upper bound for each parameter; "
+            f"got shape {bounds.shape}"
+        )
+    if not np.isfinite(bounds).all():
+        raise ValueError(f"domain must be finite, got {bounds.tolist()}")
+    for axis, (lower, upper) in enumerate(bounds):
+        if lower >= upper:
+            raise ValueError(
+                f"domain needs lower < upper for each parameter, got {lower} >= {upper} "
+                f"for parameter {axis}"
+            )
+    return bounds
+
+
+def check_samples(samples: Any, parameters: Any, domain: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Samples and parameters as arrays that a fit can use, or a `ValueError`."""
+    samples, parameters = np.asarray(samples), np.asarray(parameters)
+    for name, array in (("samples", samples), ("parameters", parameters)):
+        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+            raise ValueError(f"{name} must be numbers, got dtype {array.dtype}")
+    d = len(domain)
+    if parameters.ndim != 2 or parameters.shape[1] != d:
+        raise ValueError(
+            f"parameters must have shape (n, {d}), one column for each row of domain; "
+            f"got shape {parameters.shape}"
+        )
+    if samples.ndim < 1:
+        raise ValueError(f"samples must have shape (n, ...), got a scalar: {samples!r}")
+    if len(samples) != len(parameters):
+        raise ValueError(
+            f"samples and parameters must be equally many, got {len(samples)} samples and "
+            f"{len(parameters)} parameters"
+        )
+    if len(samples) < MINIMUM_SAMPLES:
+        raise ValueError(f"a fit needs at least {MINIMUM_SAMPLES} samples, got {len(samples)}")
+    for name, array in (("samples", samples), ("parameters", parameters)):
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        if bad.any():
+            row = int(np.argmax(bad))
+            values = array[row].ravel()
+            value = values[~np.isfinite(values)][0]
+            raise ValueError(
+                f"{name} must be finite, got {value} in row {row} ({int(bad.sum())} such rows)"
+            )
+    outside = (parameters < domain[:, 0]) | (parameters > domain[:, 1])
+    if outside.any():
+        row = int(np.argmax(outside.any(axis=1)))
+        raise ValueError(
+            f"parameters must lie in domain {domain.tolist()}, got {parameters[row].tolist()} in "
+            f"row {row} ({int(outside.any(axis=1).sum())} such rows)"
+        )
+    return samples, parameters
+
+
+def fingerprint(*arrays: np.ndarray, **settings: Any) -> str:
+    """A digest of data and settings, by which a checkpoint knows the fit it belongs to."""
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    for array in arrays:
+        digest.update(str((array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+@jax.jit
+def _summarise(summary, samples):
+    return jax.vmap(summary)(samples)
+
+
+def summarise(summary: nnx.Module, samples: np.ndarray) -> np.ndarray:
+    """The features of (n, ...) samples, in chunks of one compiled size."""
+    n = len(samples)
+    chunks = []
+    for start in range(0, n, _CHUNK):
+        chunk = samples[start : start + _CHUNK]
+        rows = len(chunk)
+        if rows < _CHUNK:
+            chunk = np.concatenate([chunk, np.repeat(chunk[-1:], _CHUNK - rows, axis=0)])
+        chunks.append(np.asarray(_summarise(summary, jnp.asarray(chunk)))[:rows])
+    features = np.concatenate(chunks)
+    if features.ndim != 2:
+        raise ValueError(
+            f"a summary must map one sample to a vector, got shape {features.shape[1:]}"
+        )
+    return features
+
+
+def pool_samples(
+    samples: np.ndarray, parameters: np.ndarray, summary: Any, dtype: Any, key: jax.Array
+) -> Pool:
+    """The pool of given samples."""
+    summary = summary or summary_for(samples, dtype=dtype, rngs=nnx.Rngs(key))
+    return Pool(summarise(summary, samples), parameters, summary, samples)
+
+
+def stream_samples(
+    simulator: Callable,
+    n_samples: int,
+    domain: np.ndarray,
+    *,
+    summary: Any,
+    dtype: Any,
+    key: jax.Array,
+    batch_size: int,
+    keep_samples: bool,
+    progress: bool,
+    directory: Path | None,
+) -> Pool:
+    """The pool of fresh samples from `simulator(key, parameters)` at uniform parameters.
+
+    Only the features stay in memory (and, with a `directory`, on disk, a file a batch, from
+    which an interrupted run goes on), unless `keep_samples`."""
+    summary_key, stream_key = jax.random.split(key)
+    lower, upper = (jnp.asarray(bound, dtype) for bound in domain.T)
+    pools: list[tuple[np.ndarray, ...]] = []
+    starts = range(0, n_samples, batch_size)
+    for start in tqdm(starts, "simulate", unit="batch", disable=None if progress else True):
+        rows = min(batch_size, n_samples - start)
+        where, how = jax.random.split(jax.random.fold_in(stream_key, start))
+        parameters = jax.random.uniform(where, (rows, len(domain)), dtype, lower, upper)
+        file = directory / f"samples-{start:09d}.npz" if directory else None
+        if file and file.exists() and start and not keep_samples:
+            with np.load(file, allow_pickle=False) as stored:
+                pools.append((stored["features"],))
+        else:
+            drawn, _ = check_samples_of_simulator(simulator(how, parameters), parameters, domain)
+            if summary is None:
+                summary = summary_for(drawn, dtype=dtype, rngs=nnx.Rngs(summary_key))
+            features = summarise(summary, drawn)
+            pools.append((features, drawn) if keep_samples else (features,))
+            if file:
+                write_atomically(file, features=features)
+        pools[-1] = (np.asarray(parameters), *pools[-1])
+    columns = [np.concatenate(column) for column in zip(*pools, strict=True)]
+    return Pool(columns[1], columns[0], summary, columns[2] if keep_samples else None)
+
+
+def check_samples_of_simulator(samples: Any, parameters: Any, domain: np.ndarray):
+    """Like `check_samples`, for one batch of a simulator: any number of rows will do."""
+    samples, parameters = np.asarray(samples), np.asarray(parameters)
+    if samples.ndim < 1 or len(samples) != len(parameters):
+        raise ValueError(
+            f"simulator(key, parameters) must return one sample a row of parameters: got samples "
+            f"of shape {samples.shape} for parameters of shape {parameters.shape}"
+        )
+    if not np.isfinite(samples).all():
+        value = samples[~np.isfinite(samples)][0]
+        raise ValueError(f"simulator returned samples that are not finite: {value}")
+    return samples, parameters
+
+
+def write_atomically(file: Path, **arrays: np.ndarray) -> None:
+    """Write an .npz file so that it is there whole or not at all."""
+    partial = file.with_suffix(".partial")
+    with open(partial, "wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    os.replace(partial, file)

@@ -1,0 +1,169 @@
+"""One loop for everything that is trained by gradients: scanned, validated, interruptible."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from tqdm.auto import tqdm
+
+Objective = Callable[[nnx.Module, Any, Any], jax.Array]
+"""(model, batch, constants) -> scalar loss. A module-level function, so it is compiled once."""
+
+
+class Schedule(NamedTuple):
+    """How long and how fast to train: `steps` of Adam on random batches, under a cosine that
+    takes the learning rate to zero.
+
+    Progress, validation and checkpoints happen every `every` steps; training stops early after
+    `patience` validations without a better held-out loss, and the best model is what is kept.
+    """
+
+    steps: int
+    learning_rate: float
+    batch_size: int = 512
+    every: int = 250
+    patience: int = 8
+
+
+class Trace(NamedTuple):
+    """What a run of training saw: one entry per validation."""
+
+    step: np.ndarray
+    training_loss: np.ndarray
+    held_out_loss: np.ndarray
+
+
+def _optimizer(schedule: Schedule) -> optax.GradientTransformation:
+    decay = optax.cosine_decay_schedule(schedule.learning_rate, schedule.steps)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay, b2=0.99))
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "objective", "schedule"))
+def _advance(graph, objective, schedule, params, rest, opt_state, data, constants, key, start):
+    """`schedule.every` steps in one scan; the key of a step depends on its number alone."""
+    optimizer = _optimizer(schedule)
+
+    count = len(jax.tree.leaves(data)[0])
+
+    def loss(params, batch):
+        return objective(nnx.merge(graph, params, rest), batch, constants)
+
+    def step(carry, number):
+        params, opt_state = carry
+        chosen = jax.random.randint(
+            jax.random.fold_in(key, number), (schedule.batch_size,), 0, count
+        )
+        batch = jax.tree.map(lambda leaf: leaf[chosen], data)
+        value, gradient = jax.value_and_grad(loss)(params, batch)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), value
+
+    numbers = start + jnp.arange(schedule.every)
+    (params, opt_state), values = jax.lax.scan(step, (params, opt_state), numbers)
+    return params, opt_state, jnp.mean(values)
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "objective"))
+def _evaluate(graph, objective, params, rest, batch, constants):
+    return objective(nnx.merge(graph, params, rest), batch, constants)
+
+
+def minimize(
+    objective: Objective,
+    model: nnx.Module,
+    data: Any,
+    held_out: Any,
+    *,
+    constants: Any = None,
+    key: jax.Array,
+    schedule: Schedule,
+    label: str,
+    progress: bool = True,
+    checkpoint: Path | None = None,
+) -> tuple[nnx.Module, Trace]:
+    """Minimise `objective` over the `nnx.Param`s of `model`, on batches of rows of `data`.
+
+    Returns the model with the least held-out loss, and the trace of both losses. With a
+    `checkpoint` directory the state is written there at every validation, and a run that finds
+    one goes on from it to the same end result as if it had never stopped. An interrupt
+    (Ctrl-C) ends the run at the next validation at the latest; nothing before it is lost.
+    """
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    entries = -(-schedule.steps // schedule.every)
+    blank = np.full(entries, np.nan, np.float64)
+    state = {
+        "params": nnx.to_pure_dict(params),
+        "optimizer": _optimizer(schedule).init(nnx.to_pure_dict(params)),
+        "best": nnx.to_pure_dict(params),
+        "training_loss": blank.copy(),
+        "held_out_loss": blank.copy(),
+    }
+    done, store = 0, Checkpoint(checkpoint) if checkpoint else None
+    if store:
+        done, state = store.restore(state)
+    bar = tqdm(
+        total=entries * schedule.every,
+        initial=done * schedule.every,
+        desc=label,
+        unit="step",
+        disable=None if progress else True,
+    )
+    with bar:
+        for entry in range(done, entries):
+            if _is_stale(state["held_out_loss"][:entry], schedule.patience):
+                break
+            state["params"], state["optimizer"], loss = _advance(
+                graph, objective, schedule, state["params"], rest, state["optimizer"], data,
+                constants, key, entry * schedule.every,
+            )  # fmt: skip
+            held_out_loss = float(
+                _evaluate(graph, objective, state["params"], rest, held_out, constants)
+            )
+            if not np.nanmin(state["held_out_loss"], initial=np.inf) <= held_out_loss:
+                state["best"] = state["params"]
+            state["training_loss"][entry] = float(loss)
+            state["held_out_loss"][entry] = held_out_loss
+            if store:
+                store.save(entry + 1, state)
+            bar.update(schedule.every)
+            bar.set_postfix_str(f"loss {loss:.5g}, held out {held_out_loss:.5g}")
+    nnx.replace_by_pure_dict(params, state["best"])
+    ran = ~np.isnan(state["training_loss"])
+    trace = Trace(
+        schedule.every * (1 + np.arange(entries))[ran],
+        state["training_loss"][ran],
+        state["held_out_loss"][ran],
+    )
+    return nnx.merge(graph, params, rest), trace
+
+
+def _is_stale(losses: np.ndarray, patience: int) -> bool:
+    """Whether the last `patience` held-out losses brought nothing better (or were not finite)."""
+    if len(losses) and not np.isfinite(losses[-1]):
+        return True
+    return len(losses) > patience and np.min(losses[-patience:]) >= np.min(losses[:-patience])
+
+
+class Checkpoint:
+    """The latest state of one run in a directory, written whole or not at all (by orbax)."""
+
+    def __init__(self, directory: Path):
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+
+    def restore(self, state: dict) -> tuple[int, dict]:
+        """The number of validations done and the state then; (0, `state`) if there is none."""
+        done = self._manager.latest_step()
+        if done is None:
+            return 0, state
+        return done, self._manager.restore(done, args=ocp.args.StandardRestore(state))
+
+    def save(self, done: int, state: dict) -> None:
+        self._manager.save(done, args=ocp.args.StandardSave(state))
