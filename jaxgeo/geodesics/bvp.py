@@ -122,7 +122,8 @@ def _solve(
     acceleration = eqx.filter_closure_convert(
         functools.partial(geodesic_acceleration, metric), z0, z0
     )
-    x, found = _search(_frozen(g), _frozen(acceleration), *_frozen((z0, z1)), solver)
+    start, end = _frozen(z0), _frozen(z1)
+    x, found = _search(_frozen(g), _frozen(acceleration), start, end, solver)
     x = follow(x, acceleration, z0, z1)
     points, velocities = jnp.split(x, 2, axis=1)
     ts = jnp.linspace(0, 1, x.shape[0], dtype=z0.dtype)
@@ -145,16 +146,21 @@ def _search(
     """The nodes (z, v) of the geodesic, without derivatives."""
     coarse = solver if isinstance(solver, Relaxation) else solver.relaxation
     line = straight_line(z0, z1, coarse.n_segments)
-    curve, relaxed = relax(metric, line, coarse.rtol, coarse.max_iterations)
+    curve, relaxed = relax(metric, line, *_numbers(coarse))
     x = jnp.concatenate([curve, _velocities(curve)], axis=1)
     if isinstance(solver, Relaxation):
         return x, relaxed
-    x, shot = shoot(acceleration, x, solver.rtol, solver.max_iterations)
+    x, shot = shoot(acceleration, x, *_numbers(solver))
     bad_metric = (relaxed.result == RESULTS.nonfinite) | (
         relaxed.result == RESULTS.metric_not_positive_definite
     )
     result = RESULTS.where(bad_metric, relaxed.result, shot.result)
     return x, Diagnostics(result, relaxed.iterations + shot.iterations, shot.residual)
+
+
+def _numbers(solver: Shooting | Relaxation) -> tuple[Array, Array]:
+    """The settings that `_with_arrays` has made arrays of."""
+    return jnp.asarray(solver.rtol), jnp.asarray(solver.max_iterations)
 
 
 def _velocities(curve: Float[Array, "n d"]) -> Float[Array, "n d"]:
