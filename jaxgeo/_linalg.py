@@ -13,8 +13,14 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 def solve_spd(matrix: Float[Array, "d d"], b: Float[Array, "d *m"]) -> Float[Array, "d *m"]:
     """Solve `matrix @ x = b` by Cholesky; NaN where `matrix` is not positive definite."""
-    factor = jnp.linalg.cholesky(matrix)
-    return jax.scipy.linalg.cho_solve((factor, True), b)
+    factor = jax.lax.stop_gradient(jnp.linalg.cholesky(matrix))
+    # its derivative is one more solve with the same factor; that of Cholesky itself costs far more
+    return jax.lax.custom_linear_solve(
+        lambda x: jnp.dot(matrix, x, precision=HIGHEST),
+        b,
+        lambda _, y: jax.scipy.linalg.cho_solve((factor, True), y),
+        symmetric=True,
+    )
 
 
 def logdet_spd(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
