@@ -1,12 +1,12 @@
 """From samples to a log-partition function: networks, posteriors, objectives and the fit."""
 
-from .charts import LearnedChart as LearnedChart
-from .fit import LogPartitionFit as LogPartitionFit
-from .fit import fit_log_partition as fit_log_partition
-from .posteriors import BregmanPosterior as BregmanPosterior
-from .posteriors import Statistic as Statistic
-from .potentials import ConvexPotential as ConvexPotential
-from .summaries import Dense as Dense
-from .summaries import Identity as Identity
-from .summaries import PeriodicConvolution as PeriodicConvolution
-from .training import Schedule as Schedule
+from jaxgeo.reconstruction.charts import LearnedChart as LearnedChart
+from jaxgeo.reconstruction.fit import LogPartitionFit as LogPartitionFit
+from jaxgeo.reconstruction.fit import fit_log_partition as fit_log_partition
+from jaxgeo.reconstruction.posteriors import BregmanPosterior as BregmanPosterior
+from jaxgeo.reconstruction.posteriors import Statistic as Statistic
+from jaxgeo.reconstruction.potentials import ConvexPotential as ConvexPotential
+from jaxgeo.reconstruction.summaries import Dense as Dense
+from jaxgeo.reconstruction.summaries import Identity as Identity
+from jaxgeo.reconstruction.summaries import PeriodicConvolution as PeriodicConvolution
+from jaxgeo.reconstruction.training import Schedule as Schedule

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .._typing import Point
+from jaxgeo._typing import Point
 
 
 class LearnedChart(nnx.Module):

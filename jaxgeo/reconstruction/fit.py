@@ -11,14 +11,20 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .._results import RESULTS
-from .._typing import Chart, Metric, Point
-from ..metrics import HessianMetric, ReparametrizedMetric
-from .charts import LearnedChart
-from .objectives import PairModel, moment_mismatch, pairwise_mismatch, posterior_cross_entropy
-from .posteriors import BregmanPosterior, Statistic
-from .potentials import ConvexPotential
-from .samples import (
+from jaxgeo._results import RESULTS
+from jaxgeo._typing import Chart, Metric, Point
+from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
+from jaxgeo.reconstruction.charts import LearnedChart
+from jaxgeo.reconstruction.objectives import (
+    PairModel,
+    moment_mismatch,
+    pairwise_mismatch,
+    posterior_cross_entropy,
+    posterior_mismatch,
+)
+from jaxgeo.reconstruction.posteriors import BregmanPosterior, Statistic
+from jaxgeo.reconstruction.potentials import ConvexPotential
+from jaxgeo.reconstruction.samples import (
     MINIMUM_SAMPLES,
     Pool,
     check_domain,
@@ -28,7 +34,7 @@ from .samples import (
     stream_samples,
     summarise,
 )
-from .statistic import (
+from jaxgeo.reconstruction.statistic import (
     Pairs,
     Whitening,
     calibrate,
@@ -37,11 +43,12 @@ from .statistic import (
     neighbour_pairs,
     whiten,
 )
-from .training import Schedule, Trace, minimize
+from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
 FOLDS = 4
 JACKKNIFE_BLOCKS = 16
 CANDIDATES = 4096
+HELD_OUT_ROWS = 4096
 SHARPNESS_LIMIT = 0.8
 """A statistic whose held-out log-odds must be shrunk by more than this is called overfitted."""
 GAP_LIMIT = 0.5
@@ -92,6 +99,7 @@ def fit_log_partition(
     n_samples: int = 16_384,
     simulator_batch: int = 2_048,
     schedule: Schedule = Schedule(steps=6_000, learning_rate=2e-2, batch_size=512),
+    refinement: Schedule = Schedule(steps=3_000, learning_rate=5e-3, batch_size=1024),
     width: int = 64,
     depth: int = 3,
     checkpoint: str | Path | None = None,
@@ -109,7 +117,8 @@ def fit_log_partition(
     2. *Scale.* Cross-fitting: each of four folds judges a statistic fitted on the others, and one
        factor makes the pooled held-out log-odds honest. The sharpness of the posterior is the
        metric's size, so this factor is what overfitting would otherwise inflate.
-    3. *Potential.* A `ConvexPotential` with $\nabla\psi(\eta) = E[f|\eta]$, by Adam.
+    3. *Potential.* A `ConvexPotential`, first with $\nabla\psi(\eta) = E[f|\eta]$ by least
+       squares, then by the likelihood of the Bregman posterior over the prior.
 
     **Arguments:**
 
@@ -124,7 +133,8 @@ def fit_log_partition(
       chosen by shape (`summaries.summary_for`).
     - `train_summary`: also train the summary's own parameters. By default its random features
       stay as they are, and only the linear readout is learned.
-    - `schedule`, `width`, `depth`: training and size of the potential.
+    - `schedule`, `refinement`: training of the potential on the moments, then on the posterior.
+    - `width`, `depth`: size of the potential.
     - `checkpoint`: a directory to write states to and to go on from after an interruption.
     - `progress`: show progress bars (never when the output is no terminal).
     - `throw`: raise if the fit did not succeed; with False look at `.result`.
@@ -147,13 +157,14 @@ def fit_log_partition(
     bounds = check_domain(domain)
     directory = Path(checkpoint) if checkpoint is not None else None
     dtype = jnp.result_type(float)
-    pool_key, chart_key, split_key, pair_key, init_key, train_key, candidate_key = (
-        jax.random.split(key, 7)
-    )
+    (
+        pool_key, chart_key, split_key, pair_key, init_key, prior_key, moment_key, posterior_key,
+        candidate_key,
+    ) = jax.random.split(key, 9)  # fmt: skip
     pool = _pool(
         samples, parameters, bounds, pool_key, summary, dtype, n_samples, simulator_batch,
         train_summary, progress, directory,
-        settings=(str(jax.random.key_data(key)), repr(schedule), width, depth, train_summary,
+        settings=(str(jax.random.key_data(key)), repr((schedule, refinement)), width, depth, train_summary,
                   str(natural_coordinates)),
     )  # fmt: skip
     t = jnp.asarray(pool.parameters, dtype)
@@ -176,18 +187,28 @@ def fit_log_partition(
     scale, scale_error = statistic.cross_fit(pool, order)
 
     matrix = statistic.readout() * (scale if np.isfinite(scale) else 1.0)
-    f = Statistic(pool.summary, jnp.asarray(statistic.whitening.mean, dtype), jnp.asarray(matrix, dtype))
+    f = Statistic(
+        pool.summary, jnp.asarray(statistic.whitening.mean, dtype), jnp.asarray(matrix, dtype)
+    )
     values = jnp.asarray((pool.features - statistic.whitening.mean) @ matrix, dtype)
     eta = _images(chart, t)
     size = jnp.sqrt(jnp.mean((values[training] * jnp.std(eta[training], axis=0)[None, :]) ** 2))
-    potential, history["potential"] = minimize(
-        moment_mismatch,
-        ConvexPotential(eta[training], scale=size, width=width, depth=depth, rngs=nnx.Rngs(init_key)),
-        (eta[training], values[training]),
-        (eta[held_out], values[held_out]),
-        key=train_key, schedule=schedule, label="potential", progress=progress,
-        checkpoint=directory / "potential" if directory else None,
-    )  # fmt: skip
+    potential = ConvexPotential(
+        eta[training], scale=size, width=width, depth=depth, rngs=nnx.Rngs(init_key)
+    )
+    prior = _each(chart, _uniform(prior_key, t.shape, bounds, dtype))
+    for objective, label, stage_key, stage in (
+        (moment_mismatch, "moments", moment_key, schedule),
+        (posterior_mismatch, "posterior", posterior_key, refinement),
+    ):
+        rows = (eta, values, prior)
+        potential, history[label] = minimize(
+            objective, potential,
+            tuple(column[training] for column in rows),
+            tuple(column[held_out[:HELD_OUT_ROWS]] for column in rows),
+            key=stage_key, schedule=stage, label=label, progress=progress,
+            checkpoint=directory / label if directory else None,
+        )  # fmt: skip
     metric = HessianMetric(potential)
     if chart is not identity:
         metric = ReparametrizedMetric(metric, chart)
@@ -255,14 +276,15 @@ def _claim(directory: Path | None, mark: str) -> None:
     file.write_text(mark + "\n")
 
 
-@jax.jit
-def _map_chart(chart, t):
-    return jax.vmap(chart)(t)
+@eqx.filter_jit
+def _each(f, points):
+    """f of every point, compiled once for each structure of f."""
+    return jax.vmap(f)(points)
 
 
 def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
     """η of every parameter, checked to be finite and as many."""
-    eta = eqx.filter_jit(jax.vmap(chart))(t)
+    eta = _each(chart, t)
     if eta.ndim != 2 or not np.isfinite(np.asarray(eta)).all():
         bad = ~np.isfinite(np.asarray(eta)).reshape(len(t), -1).all(axis=1)
         where = np.asarray(t)[np.argmax(bad)].tolist()
@@ -295,15 +317,13 @@ class _LinearStatistic(eqx.Module):
         ridge, losses = choose_ridge(pairs_t, pairs_h, penalty)
         start = jnp.zeros((len(penalty), eta.shape[1]), dtype)
         matrix, _ = fit_matrix(pairs_t, start, ridge * penalty)
-        return cls(
-            whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta
-        )
+        return cls(whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta)
 
-    def pairs(self, pool: Pool, rows: np.ndarray, dtype=None) -> Pairs:
+    def pairs(self, pool: Pool, rows: np.ndarray, dtype=None, k: int = 16) -> Pairs:
         white = (pool.features[rows] - self.whitening.mean) @ self.whitening.matrix
         eta = (self.eta[rows] - self.center) / self.spread
         t = pool.parameters[rows]
-        near = neighbour_pairs((t - t.min(axis=0)) / np.ptp(t, axis=0))
+        near = neighbour_pairs((t - t.min(axis=0)) / np.ptp(t, axis=0), k)
         dtype = dtype or self.matrix.dtype
         return Pairs.between(white.astype(dtype), eta.astype(dtype), near)
 
@@ -319,7 +339,7 @@ class _LinearStatistic(eqx.Module):
             rows = np.sort(order[fold::FOLDS])
             others = np.sort(np.setdiff1d(order, rows))
             matrix, _ = fit_matrix(self.pairs(pool, others), jnp.asarray(self.matrix), penalty)
-            margins.append(np.asarray(self.pairs(pool, rows).margins(matrix), np.float64))
+            margins.append(np.asarray(self.pairs(pool, rows, k=48).margins(matrix), np.float64))
         blocks = np.concatenate([np.arange(len(m)) * JACKKNIFE_BLOCKS // len(m) for m in margins])
         pooled = np.concatenate(margins)
         scale = calibrate(pooled)
@@ -366,12 +386,17 @@ def _train_on_pairs(
     return pool, (model.chart if trained_chart is not None else chart), trace
 
 
+def _uniform(key, shape, bounds, dtype) -> Float[Array, "m d"]:
+    """Points of the flat prior over the domain."""
+    lower, upper = (jnp.asarray(bound, dtype) for bound in bounds.T)
+    return jax.random.uniform(key, shape, dtype, lower, upper)
+
+
 def _cross_entropies(
     potential, chart, values, t, training, held_out, bounds, key
 ) -> tuple[float, float, float]:
     """Held-out posterior cross-entropy, its standard error, and the same on training samples."""
-    lower, upper = (jnp.asarray(bound, t.dtype) for bound in bounds.T)
-    candidates = jax.random.uniform(key, (CANDIDATES, t.shape[1]), t.dtype, lower, upper)
+    candidates = _uniform(key, (CANDIDATES, t.shape[1]), bounds, t.dtype)
     both = []
     for rows in (held_out, training[: len(held_out)]):
         nats = eqx.filter_jit(posterior_cross_entropy)(
@@ -392,7 +417,7 @@ def _judge(metric, t, scale, entropies) -> RESULTS:
         return RESULTS.scale_unresolved
     if scale < SHARPNESS_LIMIT or unseen - seen > max(GAP_LIMIT, 4 * error):
         return RESULTS.overfitted
-    eigenvalues = jnp.linalg.eigvalsh(eqx.filter_jit(jax.vmap(metric))(t[:512]))
+    eigenvalues = jnp.linalg.eigvalsh(_each(metric, t[:512]))
     if not bool(jnp.all(eigenvalues > 0)):
         return RESULTS.metric_not_positive_definite
     return RESULTS.successful

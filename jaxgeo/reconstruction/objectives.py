@@ -7,21 +7,36 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .._typing import Chart, Point, Potential
-from .potentials import ConvexPotential
+from jaxgeo._typing import Chart, Point, Potential
+from jaxgeo.reconstruction.potentials import ConvexPotential
 
 
 def moment_mismatch(
-    potential: ConvexPotential, batch: tuple[Array, Array], constants: None = None
+    potential: ConvexPotential, batch: tuple[Array, Array, Array], constants: None = None
 ) -> Float[Array, ""]:
-    r"""Mean of $\|(\nabla\psi(\eta_i) - f_i) \cdot w / s\|^2$ over pairs $(\eta_i, f_i)$.
+    r"""Mean of $\|(\nabla\psi(\eta_i) - f_i) \cdot w / s\|^2$ over rows $(\eta_i, f_i)$ of the batch.
 
     Its minimum is $\nabla\psi(\eta) = E[f|\eta]$, the moment equation of an exponential family;
     $w$ and $s$, the potential's own standardisation, make it free of units."""
-    eta, statistic = batch
+    eta, statistic, _ = batch
     gradients = jax.vmap(jax.grad(lambda x, psi: psi(x), argnums=0), (0, None))(eta, potential)
     unit = potential.spread[...] / potential.scale[...]
     return jnp.mean(jnp.sum(((gradients - statistic) * unit[None, :]) ** 2, axis=1))
+
+
+def posterior_mismatch(
+    potential: ConvexPotential, batch: tuple[Array, Array, Array], constants: None = None
+) -> Float[Array, ""]:
+    r"""Mean of $-\log p(\eta_i | x_i)$ against as many $\eta_j$ from the prior as the batch has rows,
+
+    with $p(\eta|x) \propto \exp(\langle f(x), \eta\rangle - \psi(\eta))$: convex in $\psi$. Where the
+    moments weigh errors by their square, this weighs them by what they cost the posterior."""
+    eta, statistic, prior = batch
+    psi, psi_prior = (jax.vmap(lambda x: potential(x))(points) for points in (eta, prior))
+    own = jnp.sum(statistic * eta, axis=1) - psi
+    others = statistic @ prior.T - psi_prior[None, :]
+    every = jnp.concatenate([own[:, None], others], axis=1)
+    return jnp.mean(jax.nn.logsumexp(every, axis=1) - own)
 
 
 class PairModel(nnx.Module):

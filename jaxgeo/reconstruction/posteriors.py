@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from .._linalg import HIGHEST
-from .._typing import Chart, Point, Potential, Scalar
+from jaxgeo._linalg import HIGHEST
+from jaxgeo._typing import Chart, Point, Potential, Scalar
 
 
 class Statistic(eqx.Module):
@@ -44,8 +44,6 @@ class BregmanPosterior(eqx.Module):
         weight = jnp.dot(self.statistic(x), eta, precision=HIGHEST) - self.potential(eta)
         return jnp.where(inside, weight, -jnp.inf)
 
-    def on_nodes(
-        self, x: Shaped[Array, "..."], nodes: Float[Array, "m d"]
-    ) -> Float[Array, " m"]:
+    def on_nodes(self, x: Shaped[Array, "..."], nodes: Float[Array, "m d"]) -> Float[Array, " m"]:
         """The posterior probabilities of the (m, d) `nodes`, which stand for the whole domain."""
         return jax.nn.softmax(jax.vmap(lambda t: self.log_weight(x, t))(nodes))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .._typing import Point, Scalar
+from jaxgeo._typing import Point, Scalar
 
 
 class ConvexPotential(nnx.Module):
@@ -77,4 +77,6 @@ class ConvexPotential(nnx.Module):
         rest = (self.positive[...], self.weights[1:], self.biases[1:])
         h, _ = jax.lax.scan(layer, first, rest)
         bowl = 0.5 * jax.nn.softplus(self.quadratic[...]) * jnp.sum(x**2)
-        return self.scale[...] * (h @ jax.nn.softplus(self.last[...]) + x @ self.linear[...] + bowl)
+        return self.scale[...] * (
+            h @ jax.nn.softplus(self.last[...]) + x @ self.linear[...] + bowl
+        )

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from tqdm.auto import tqdm
 
-from .summaries import summary_for
+from jaxgeo.reconstruction.summaries import summary_for
 
 MINIMUM_SAMPLES = 128
 """Fewer cannot be split into training, calibration and held-out samples that mean anything."""
