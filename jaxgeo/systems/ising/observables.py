@@ -1,4 +1,4 @@
-"""Energy and magnetisation of Ising configurations, and a check that samples are in equilibrium."""
+"""Energy and magnetisation of Ising configurations, and a check that they are in equilibrium."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ def sufficient_statistics(spins: Int8[Array, "*n L L"]) -> Int[Array, "*n 2"]:
 
 
 def energy_per_site(spins: Int8[Array, "*n L L"]) -> Float[Array, "*n"]:
-    """Coupling energy −Σ_⟨ij⟩ s_i s_j / L², from −2 (aligned) to 2; the field's part is not in it."""
+    """Coupling energy −Σ_⟨ij⟩ s_i s_j / L², from −2 (aligned) to 2, without the field's part."""
     return -sufficient_statistics(spins)[..., 0] / (spins.shape[-1] * spins.shape[-2])
 
 
@@ -40,16 +40,16 @@ class EquilibriumReport(NamedTuple):
 
 
 def equilibrium_check(
-    samples: Int8[Array, "n L L"],
-    parameters: Float[Array, "n 2"],
+    samples: Int8[Array, "..."],
+    parameters: Float[Array, "..."],
     *,
     threshold: float = 9.0,
     neighbours: int = 40,
 ) -> EquilibriumReport:
     """Find samples that the rest, at nearby (T, H), make unbelievable: frozen or mislabelled ones.
 
-    Two scores, each in standard deviations, of which the larger counts. (1) Wrong sign: the global
-    flip of a sample is e^{2|H M|/T} times as likely, M = Σ s against the field, which scores as the
+    Two scores in standard deviations, of which the larger counts. (1) Wrong sign: the global flip
+    of a sample is e^{2|H M|/T} times as likely, M = Σ s against the field, which scores as the
     deviation of a normal variable with that odds ratio, √(4 |H M|/T). (2) Energy and |M| per site:
     residual from a robust linear fit to the nearest samples in (T, |H|), over their own median
     absolute residual, never below the effect of one spin. Fluctuations near the critical point are
@@ -60,6 +60,8 @@ def equilibrium_check(
     Raises ValueError where shapes disagree or there are not more samples than neighbours.
     Cost: n² distances, in rows.
     """
+    if samples.ndim != 3:
+        raise ValueError(f"samples must be (n, L, L), got shape {samples.shape}")
     n, size = samples.shape[0], samples.shape[-1]
     if parameters.shape != (n, 2):
         raise ValueError(f"parameters must be ({n}, 2), got shape {parameters.shape}")
@@ -78,11 +80,11 @@ def equilibrium_check(
 @jax.jit(static_argnames="neighbours")
 def _local_residuals(parameters, values, floor, neighbours):
     position = jnp.stack([parameters[:, 0], jnp.abs(parameters[:, 1])], axis=1)
-    spread = jnp.std(position, axis=0)
+    spread = jnp.std(position, axis=0, keepdims=True)
     position = position / jnp.where(spread > 0, spread, 1)
 
     def score(i):
-        offset = position - position[i]
+        offset = position - position[i][None]
         distance = jnp.sum(offset**2, axis=1).at[i].set(jnp.inf)
         near = lax.top_k(-distance, neighbours)[1]
         design = jnp.concatenate([jnp.ones((neighbours, 1), offset.dtype), offset[near]], axis=1)
@@ -91,12 +93,12 @@ def _local_residuals(parameters, values, floor, neighbours):
         def refit(_, state):
             weights, _, _ = state
             normal = jnp.einsum("ki,kc,kj->cij", design, weights, design)
-            normal = normal + 1e-6 * jnp.eye(3, dtype=normal.dtype)
+            normal = normal + 1e-6 * jnp.eye(3, dtype=normal.dtype)[None]
             moment = jnp.einsum("ki,kc->ci", design, weights * observed)
             solution = jnp.linalg.solve(normal, moment[..., None])[..., 0]
             residual = jnp.abs(observed - design @ solution.T)
             scale = jnp.maximum(1.4826 * jnp.median(residual, axis=0), floor)
-            weights = 1 / jnp.maximum(residual / scale, 1) ** 2
+            weights = 1 / jnp.maximum(residual / scale[None], 1) ** 2
             return weights, solution[:, 0], scale
 
         start = (jnp.ones_like(observed), observed[0], observed[0])

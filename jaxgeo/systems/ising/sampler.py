@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Int8, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Float, Int, Int8, PRNGKeyArray, UInt32
 
 CRITICAL_TEMPERATURE = 2 / math.log1p(math.sqrt(2))
 """T_c of the infinite lattice at H = 0: sinh(2/T_c) = 1 (Onsager 1944)."""
@@ -35,20 +35,20 @@ State = tuple[
 
 def sample(
     key: PRNGKeyArray | UInt32[Array, "..."],
-    parameters: Float[Array, "n 2"],
+    parameters: Float[Array, "..."],
     *,
     size: int = 64,
     n_sweeps: int | None = None,
-    initial: Int8[Array, "n L L"] | None = None,
+    initial: Int8[Array, "..."] | None = None,
     chunk_size: int = 256,
-) -> Int8[Array, "n size size"]:
+) -> Int8[Array, "n L L"]:
     """Draw one configuration at each (T, H) from p(s) ∝ exp((Σ_⟨ij⟩ s_i s_j + H Σ_i s_i) / T).
 
     Each chain starts with all spins along the field (never quenched from high temperature, which
     freezes domains in), and alternates heat-bath sweeps of the two sublattices. Every 64 sweeps,
     and at both ends, all spins are flipped together with the heat-bath probability
-    1/(1 + exp(2 H M / T)), M = Σ s: so both signs of the magnetisation carry their exact weights at
-    small and zero field, where single spin flips cannot cross between them.
+    1/(1 + exp(2 H M / T)), M = Σ s: so both signs of the magnetisation carry their exact weights
+    at small and zero field, where single spin flips cannot cross between them.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def sample(
     size : even side L ≥ 4 of the periodic lattice.
     n_sweeps : sweeps of every chain. None takes for each chain what its own relaxation asks,
         `relaxation_sweeps`: tens far from the critical point, 10⁵ at it for L = 64.
-    initial : spins ±1 to continue from, for fresh samples between epochs of training.
+    initial : (n, size, size) spins ±1 to continue from, for fresh samples between epochs.
     chunk_size : samples run together, so that their working set stays in the cache.
 
     Returns
@@ -71,8 +71,8 @@ def sample(
 
     Notes
     -----
-    Acceptance probabilities are rounded to multiples of 2⁻²⁴. Cost: n L² spin updates a sweep, some
-    10⁹ a second on two CPU cores; samples are padded to multiples of 32.
+    Acceptance probabilities are rounded to multiples of 2⁻²⁴. Cost: n L² spin updates a sweep,
+    nearly 10⁹ a second on a CPU core; samples are padded to multiples of 32.
 
     >>> import jax, jax.numpy as jnp
     >>> spins = sample(jax.random.key(0), jnp.array([[1.0, 0.5], [1.0, -0.5]]), size=8)
@@ -92,12 +92,12 @@ def sample(
 def relaxation_sweeps(parameters: Float[Array, "n 2"], *, size: int) -> Int[Array, " n"]:
     """Heat-bath sweeps that bring an ordered start at each (T, H) to equilibrium.
 
-    sweeps = 64 + 8 min(ξ, L)^2.17, with z = 2.17 the dynamic exponent and ξ the correlation length:
+    sweeps = 64 + 8 min(ξ, L)^2.17, z = 2.17 the dynamic exponent and ξ the correlation length,
     1/ξ = max(1.76 |T − T_c|/T_c, 4.3 |H/T|^{8/15}), its scaling form at the critical point.
 
     >>> import jax.numpy as jnp
     >>> relaxation_sweeps(jnp.array([[5.0, 0.0], [CRITICAL_TEMPERATURE, 0.0]]), size=64).tolist()
-    [67, 66503]
+    [65, 66514]
     """
     temperature, field = parameters[:, 0], parameters[:, 1]
     thermal = 1.76 * jnp.abs(temperature / CRITICAL_TEMPERATURE - 1)
@@ -136,7 +136,7 @@ def _check(parameters, size, n_sweeps, initial, chunk_size):
 
 @partial(jax.jit, static_argnames=("size", "words"))
 def _sample(key, parameters, sweeps, initial, size, words):
-    """Sort the chains by their length, so that a chunk holds chains of like length; run; unsort."""
+    """Sort the chains by length, so that a chunk holds chains of like length; run; unsort."""
     n = parameters.shape[0]
     n_chunks = -(-n // (words * _WORD))
     order = jnp.argsort(sweeps)
@@ -164,26 +164,28 @@ def _sample(key, parameters, sweeps, initial, size, words):
 
 
 def _chain(halves, random, natural, key, n_sweeps):
+    """Half-sweeps in turn: the half drawn last is the condition of the next one."""
     thresholds = _thresholds(natural)[:, :, None, None, :]
+    even_rows = (jnp.arange(halves[0].shape[0]) % 2 == 0)[:, None, None]
 
-    def sweep(carry):
-        i, even, odd, random = carry
-        even, random = _half_sweep(odd, True, thresholds, random)
-        odd, random = _half_sweep(even, False, thresholds, random)
-        due = ((i + 1) % _FLIP_EVERY == 0) | (i + 1 == n_sweeps)
-        even, odd = lax.cond(
+    def half_sweep(carry):
+        i, drawn, other, random = carry
+        shifted_left = even_rows == (i % 2 == 0)
+        drawn, random = _half_sweep(other, shifted_left, thresholds, random)
+        due = ((i + 1) % (2 * _FLIP_EVERY) == 0) | (i + 1 == 2 * n_sweeps)
+        drawn, other = lax.cond(
             due,
-            lambda: _flip_all(even, odd, natural[1], jax.random.fold_in(key, i)),
-            lambda: (even, odd),
+            lambda: _flip_all(drawn, other, natural[1], jax.random.fold_in(key, i)),
+            lambda: (drawn, other),
         )
-        return i + 1, even, odd, random
+        return i + 1, other, drawn, random
 
     carry = (jnp.zeros((), jnp.int32), *halves, random)
-    return lax.while_loop(lambda carry: carry[0] < n_sweeps, sweep, carry)[1:3]
+    return lax.while_loop(lambda carry: carry[0] < 2 * n_sweeps, half_sweep, carry)[1:3]
 
 
 def _thresholds(natural: Float[Array, "2 words bits"]) -> UInt32[Array, "planes classes words"]:
-    """The bits of P(s = +1 | m of 4 neighbours up), least significant first, packed over samples."""
+    """The bits of P(s = +1 | m of 4 neighbours up), least significant first."""
     beta, field = natural
     neighbours = jnp.arange(-4, 5, 2, dtype=beta.dtype)[:, None, None]
     probability = jax.nn.sigmoid(2 * (beta[None] * neighbours + field[None]))
@@ -194,17 +196,23 @@ def _thresholds(natural: Float[Array, "2 words bits"]) -> UInt32[Array, "planes 
 
 
 def _half_sweep(
-    other: Planes, even: bool, thresholds: UInt32[Array, "planes 5 1 1 words"], random: State
+    other: Planes,
+    shifted_left: Bool[Array, "rows 1 1"],
+    thresholds: UInt32[Array, "planes 5 1 1 words"],
+    random: State,
 ) -> tuple[Planes, State]:
-    """Draw every spin of one sublattice given the other; `even` says which one is drawn."""
-    rows = (jnp.arange(other.shape[0]) % 2 == 0)[:, None, None]
+    """Draw every spin of one sublattice given the other one.
+
+    A row of a half-lattice has every second site, so that of a spin's two neighbours in its row
+    one has the spin's own index, the other the next or, where `shifted_left`, the last one.
+    """
     left, right = jnp.roll(other, 1, 1), jnp.roll(other, -1, 1)
-    a, b = other, jnp.where(rows == even, left, right)
+    a, b = other, jnp.where(shifted_left, left, right)
     c, d = jnp.roll(other, 1, 0), jnp.roll(other, -1, 0)
     below = [jnp.zeros_like(other)] * 5
     for bits in thresholds:
         plane, random = _next_plane(random)
-        # Is the number of the planes so far below the threshold? Majority of (bit, ¬plane, so far).
+        # Is the number so far below the threshold? The majority of (bit, ¬plane, so far).
         below = [(t & (~plane | s)) | (~plane & s) for t, s in zip(bits, below, strict=True)]
     parity, any_pair = a ^ b ^ c ^ d, (a & b) | (c & d)
     all_up, all_down = a & b & c & d, ~(a | b | c | d)

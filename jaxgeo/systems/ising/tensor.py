@@ -1,18 +1,19 @@
-"""log Z of a 2ⁿ×2ⁿ torus at any field by tensor renormalisation (Levin and Nave 2007, PRL 99, 120601).
+"""log Z of a 2ⁿ×2ⁿ torus at any field by tensor renormalisation.
 
-Two neighbours become one site, 2n times over; each time the tensor, read as a matrix M, is replaced
-by P M with P the projector on its χ leading left singular vectors. First derivatives are carried
-along with the tensor: dP follows from perturbing the invariant subspace, so that only gaps between
-kept and discarded singular values enter and degeneracies among the kept ones, which the lattice's
-symmetries make certain, do no harm. Second derivatives do not survive the truncation (the error is a
-rough function of η, small as it is), hence the Hessian is a central difference of gradients, over
-steps as wide as the physics allows.
+Levin and Nave, Phys. Rev. Lett. 99 (2007) 120601. Two neighbours become one site, 2n times over;
+each time the tensor, read as a matrix M, is replaced by P M with P the projector on its χ leading
+left singular vectors. First derivatives are carried along with the tensor: dP follows from
+perturbing the invariant subspace, so that only gaps between kept and discarded singular values
+enter, and degeneracies among the kept ones, which the lattice's symmetries make certain, do no harm.
+Second derivatives do not survive the truncation (its error, small as it is, is a rough function of
+η), hence the Hessian is a central difference of gradients, over steps as wide as the physics allows.
 """
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgeo.systems.ising.sampler import CRITICAL_TEMPERATURE
@@ -21,6 +22,7 @@ Jet = list[Array]
 """[f, ∂f/∂β, ∂f/∂h], or [f] alone where no derivatives are asked."""
 
 _CUT = 1e-4  # of the largest singular value: below it the derivative is rounding error
+_FLOOR = 1e-8  # the same for the value alone
 _GAP = 0.1  # of σ²: closer pairs across the cut turn too fast for a first derivative to mean much
 
 
@@ -47,7 +49,8 @@ def _split(matrix: Jet, bond: int) -> tuple[Jet, Jet]:
     """
     squares, u = jnp.linalg.eigh(matrix[0] @ matrix[0].T)
     u, s = u[:, ::-1], jnp.sqrt(jnp.maximum(squares[::-1], 0))
-    kept = (jnp.arange(s.shape[0]) < bond) & (s > _CUT * s[0])
+    cut = _CUT if len(matrix) > 1 else 0
+    kept = (jnp.arange(s.shape[0]) < bond) & (s > cut * s[0])
     rotated = [u.T @ m for m in matrix]
     inside = [jnp.where(kept[:bond, None], m[:bond], 0) for m in rotated]
     outside = [jnp.where(kept[:, None], 0, m) for m in rotated]
@@ -55,7 +58,7 @@ def _split(matrix: Jet, bond: int) -> tuple[Jet, Jet]:
     wanted = kept[None, :bond] & ~kept[:, None] & (gap > _GAP * s[None, :bond] ** 2)
     moved = _product(lambda x, y: x @ y.T, outside, inside)[1:]
     x = [jnp.where(wanted, n / jnp.where(wanted, gap, 1), 0) for n in moved]
-    scale = jnp.where(kept[:bond], jnp.sqrt(s[:bond]), 1)
+    scale = jnp.sqrt(jnp.maximum(s[:bond], _FLOOR * s[0]))
     left = [jnp.where(kept[None, :bond], u[:, :bond], 0), *(u @ xk for xk in x)]
     right = [inside[0], *(m + xk.T @ outside[0] for m, xk in zip(inside[1:], x, strict=True))]
     return [a * scale[None] for a in left], [b / scale[:, None] for b in right]
@@ -85,16 +88,30 @@ def renormalise(
         tensor += list(jnp.moveaxis(jax.jacfwd(_site_tensor)(eta), -1, 0))
     total = jnp.zeros(len(tensor), eta.dtype)
     steps = 2 * (size.bit_length() - 1)
-    for step in range(steps + 1):
-        trace = jnp.stack([jnp.einsum("abab->", t) for t in tensor])
-        slope = trace[1:] / trace[0]
-        total = total + jnp.concatenate([jnp.log(trace[:1]), slope]) / 2**step
-        if step < steps:
-            # Divide by the trace, a function of η too, so that nothing extensive piles up.
-            first = [t - tensor[0] * k for t, k in zip(tensor[1:], slope, strict=True)]
-            tensor = [t / trace[0] for t in (tensor[0], *first)]
-            tensor = _coarse_grain(tensor, bond_dimension)
-    return total
+    step = 0
+    while step < steps and tensor[0].shape[0] < bond_dimension:
+        tensor, logs = _normalise(tensor)
+        total = total + logs / 2**step
+        tensor = _coarse_grain(tensor, bond_dimension)
+        step += 1
+
+    def same_shape(carry, weight):
+        tensor, total = carry
+        tensor, logs = _normalise(tensor)
+        return (_coarse_grain(tensor, bond_dimension), total + logs * weight), None
+
+    weights = jnp.asarray(0.5 ** np.arange(step, steps), eta.dtype)
+    (tensor, total), _ = jax.lax.scan(same_shape, (tensor, total), weights)
+    return total + _normalise(tensor)[1] / 2**steps
+
+
+def _normalise(tensor: Jet) -> tuple[Jet, Float[Array, " k"]]:
+    """The tensor over its trace, itself a function of η, so that nothing extensive piles up."""
+    trace = jnp.stack([jnp.einsum("abab->", t) for t in tensor])
+    slope = trace[1:] / trace[0]
+    first = [t - tensor[0] * k for t, k in zip(tensor[1:], slope, strict=True)]
+    logs = jnp.concatenate([jnp.log(trace[:1]), slope])
+    return [t / trace[0] for t in (tensor[0], *first)], logs
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
@@ -123,7 +140,7 @@ def hessian(eta, size, bond_dimension):
 
 
 def _difference_steps(eta, size):
-    """A fraction of the distance over which the gradient changes, from the scaling forms at T_c."""
+    """A fraction of the distance over which the gradient changes, by the scaling forms at T_c."""
     beta, h = eta
     critical = 1 / CRITICAL_TEMPERATURE
     above = jnp.maximum(critical - beta, 0) / critical
