@@ -1,5 +1,7 @@
 """How a numerical computation ended: one enumeration for the whole library."""
 
+from typing import Any
+
 import diffrax
 
 
@@ -31,3 +33,8 @@ class RESULTS(diffrax.RESULTS):
         "The scale of the fitted potential could not be calibrated on held-out samples, so the "
         "size of the metric is unknown."
     )
+
+
+def describe(result: Any) -> str:
+    """The word successful, or the message of a result that is not; for concrete results."""
+    return "successful" if bool(result == RESULTS.successful) else str(RESULTS[result])  # type: ignore[misc]

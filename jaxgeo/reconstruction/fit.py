@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxgeo._results import RESULTS
+from jaxgeo._results import RESULTS, describe
 from jaxgeo._typing import Chart, Metric, Point
 from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
 from jaxgeo.reconstruction.charts import LearnedChart
@@ -34,19 +34,11 @@ from jaxgeo.reconstruction.samples import (
     stream_samples,
     summarise,
 )
-from jaxgeo.reconstruction.statistic import (
-    Pairs,
-    Whitening,
-    calibrate,
-    choose_ridge,
-    fit_matrix,
-    neighbour_pairs,
-    whiten,
-)
+from jaxgeo.reconstruction.statistic import LinearStatistic, neighbour_pairs
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
-FOLDS = 4
-JACKKNIFE_BLOCKS = 16
+MOMENTS = Schedule(steps=6_000, learning_rate=2e-2, batch_size=512)
+REFINEMENT = Schedule(steps=3_000, learning_rate=5e-3, batch_size=1024)
 CANDIDATES = 4096
 HELD_OUT_ROWS = 4096
 SHARPNESS_LIMIT = 0.8
@@ -71,8 +63,8 @@ class LogPartitionFit(eqx.Module):
     """t → (d, d), the Fisher information of ONE sample, in the coordinates of `parameters`."""
     posterior: BregmanPosterior
     """The amortised posterior over t; `posterior.statistic` is the learned statistic f(x)."""
-    result: RESULTS
-    """How the fit ended. `overfitted` and `scale_unresolved` mean that the metric's size is wrong."""
+    result: Any
+    """A `RESULTS` member: after `overfitted` or `scale_unresolved`, trust no size."""
     held_out_cross_entropy: float
     """Nats by which held-out samples miss their own parameters among 4,096 from the prior."""
     held_out_cross_entropy_error: float
@@ -98,8 +90,8 @@ def fit_log_partition(
     train_summary: bool = False,
     n_samples: int = 16_384,
     simulator_batch: int = 2_048,
-    schedule: Schedule = Schedule(steps=6_000, learning_rate=2e-2, batch_size=512),
-    refinement: Schedule = Schedule(steps=3_000, learning_rate=5e-3, batch_size=1024),
+    schedule: Schedule = MOMENTS,
+    refinement: Schedule = REFINEMENT,
     width: int = 64,
     depth: int = 3,
     checkpoint: str | Path | None = None,
@@ -155,8 +147,14 @@ def fit_log_partition(
     1: Liang & Qin (2000), J. R. Stat. Soc. B 62, 773.
     """
     bounds = check_domain(domain)
+    learned = isinstance(natural_coordinates, str)
+    if learned and natural_coordinates != "learned":
+        raise ValueError(
+            "natural_coordinates must be a callable, None or 'learned', "
+            f"got {natural_coordinates!r}"
+        )
     directory = Path(checkpoint) if checkpoint is not None else None
-    dtype = jnp.result_type(float)
+    dtype = jnp.result_type(float) if parameters is None else _float_dtype(parameters)
     (
         pool_key, chart_key, split_key, pair_key, init_key, prior_key, moment_key, posterior_key,
         candidate_key,
@@ -164,25 +162,26 @@ def fit_log_partition(
     pool = _pool(
         samples, parameters, bounds, pool_key, summary, dtype, n_samples, simulator_batch,
         train_summary, progress, directory,
-        settings=(str(jax.random.key_data(key)), repr((schedule, refinement)), width, depth, train_summary,
-                  str(natural_coordinates)),
+        settings=(
+            jax.random.key_data(key).tolist(), schedule, refinement, width, depth, train_summary,
+            natural_coordinates if learned else "given",
+        ),
     )  # fmt: skip
     t = jnp.asarray(pool.parameters, dtype)
     order = np.asarray(jax.random.permutation(split_key, len(t)))
     held_out, training = order[: len(t) // 8], order[len(t) // 8 :]
 
-    learned = natural_coordinates == "learned"
     chart: Any = natural_coordinates or identity
     if learned:
         chart = LearnedChart(jnp.asarray(bounds, dtype), rngs=nnx.Rngs(chart_key))
-    statistic = _LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype)
+    statistic = LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype)
     history: dict[str, Any] = {}
     if learned or train_summary:
         pool, chart, history["pairs"] = _train_on_pairs(
             pool, chart if learned else None, chart, t, statistic, training, held_out,
             key=pair_key, train_summary=train_summary, progress=progress, directory=directory,
         )  # fmt: skip
-        statistic = _LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype)
+        statistic = LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype)
     history["ridges"] = statistic.ridge_losses
     scale, scale_error = statistic.cross_fit(pool, order)
 
@@ -209,7 +208,7 @@ def fit_log_partition(
             key=stage_key, schedule=stage, label=label, progress=progress,
             checkpoint=directory / label if directory else None,
         )  # fmt: skip
-    metric = HessianMetric(potential)
+    metric: Metric = HessianMetric(potential)
     if chart is not identity:
         metric = ReparametrizedMetric(metric, chart)
     entropies = _cross_entropies(
@@ -230,11 +229,17 @@ def fit_log_partition(
     )
     if throw and fit.result != RESULTS.successful:
         raise RuntimeError(
-            f"fit_log_partition: {RESULTS[fit.result]} Held-out cross-entropy "
+            f"fit_log_partition: {describe(fit.result)} Held-out cross-entropy "
             f"{entropies[0]:.4g} ± {entropies[1]:.2g} nats, on samples seen {entropies[2]:.4g}; "
             f"calibration factor {scale:.3g}. With throw=False the fit is returned all the same."
         )
     return fit
+
+
+def _float_dtype(parameters: Any) -> Any:
+    """The precision of a fit is that of its parameters."""
+    dtype = jax.dtypes.canonicalize_dtype(np.asarray(parameters).dtype)
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
 
 def _pool(
@@ -293,59 +298,6 @@ def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
             f"and at t = {where} the value {np.asarray(eta)[np.argmax(bad)].tolist()}"
         )
     return eta
-
-
-class _LinearStatistic(eqx.Module):
-    """f = (φ − mean) W A in standardised coordinates, and what it takes to refit it on folds."""
-
-    whitening: Whitening
-    matrix: np.ndarray
-    center: np.ndarray
-    spread: np.ndarray
-    ridge: float
-    ridge_losses: dict[str, list[float]]
-    eta: np.ndarray
-
-    @classmethod
-    def fit(cls, pool: Pool, eta, training, held_out, dtype) -> "_LinearStatistic":
-        whitening = whiten(pool.features[training])
-        eta = np.asarray(eta, np.float64)
-        center, spread = eta[training].mean(axis=0), eta[training].std(axis=0)
-        self = cls(whitening, np.zeros(0), center, spread, 0.0, {}, eta)
-        pairs_t, pairs_h = (self.pairs(pool, rows, dtype) for rows in (training, held_out))
-        penalty = jnp.asarray(whitening.penalty, dtype)
-        ridge, losses = choose_ridge(pairs_t, pairs_h, penalty)
-        start = jnp.zeros((len(penalty), eta.shape[1]), dtype)
-        matrix, _ = fit_matrix(pairs_t, start, ridge * penalty)
-        return cls(whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta)
-
-    def pairs(self, pool: Pool, rows: np.ndarray, dtype=None, k: int = 16) -> Pairs:
-        white = (pool.features[rows] - self.whitening.mean) @ self.whitening.matrix
-        eta = (self.eta[rows] - self.center) / self.spread
-        t = pool.parameters[rows]
-        near = neighbour_pairs((t - t.min(axis=0)) / np.ptp(t, axis=0), k)
-        dtype = dtype or self.matrix.dtype
-        return Pairs.between(white.astype(dtype), eta.astype(dtype), near)
-
-    def readout(self) -> np.ndarray:
-        """(m, d): from features to nats per unit of natural coordinate."""
-        return self.whitening.matrix @ (self.matrix.astype(np.float64) / self.spread)
-
-    def cross_fit(self, pool: Pool, order: np.ndarray) -> tuple[float, float]:
-        """The scale that makes held-out log-odds honest, and its jackknife standard error."""
-        penalty = jnp.asarray(self.ridge * self.whitening.penalty, self.matrix.dtype)
-        margins = []
-        for fold in range(FOLDS):
-            rows = np.sort(order[fold::FOLDS])
-            others = np.sort(np.setdiff1d(order, rows))
-            matrix, _ = fit_matrix(self.pairs(pool, others), jnp.asarray(self.matrix), penalty)
-            margins.append(np.asarray(self.pairs(pool, rows, k=48).margins(matrix), np.float64))
-        blocks = np.concatenate([np.arange(len(m)) * JACKKNIFE_BLOCKS // len(m) for m in margins])
-        pooled = np.concatenate(margins)
-        scale = calibrate(pooled)
-        without = np.array([calibrate(pooled[blocks != b]) for b in range(JACKKNIFE_BLOCKS)])
-        spread = (JACKKNIFE_BLOCKS - 1) * np.mean((without - without.mean()) ** 2)
-        return scale, float(np.sqrt(spread))
 
 
 def _train_on_pairs(
@@ -408,7 +360,7 @@ def _cross_entropies(
     return float(unseen.mean()), error, float(seen.mean())
 
 
-def _judge(metric, t, scale, entropies) -> RESULTS:
+def _judge(metric, t, scale, entropies) -> Any:
     """Whether the fit may be called one."""
     unseen, error, seen = entropies
     if not np.isfinite(unseen):

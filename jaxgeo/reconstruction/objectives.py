@@ -14,7 +14,7 @@ from jaxgeo.reconstruction.potentials import ConvexPotential
 def moment_mismatch(
     potential: ConvexPotential, batch: tuple[Array, Array, Array], constants: None = None
 ) -> Float[Array, ""]:
-    r"""Mean of $\|(\nabla\psi(\eta_i) - f_i) \cdot w / s\|^2$ over rows $(\eta_i, f_i)$ of the batch.
+    r"""Mean of $\|(\nabla\psi(\eta_i) - f_i) \cdot w / s\|^2$ over the rows $(\eta_i, f_i)$.
 
     Its minimum is $\nabla\psi(\eta) = E[f|\eta]$, the moment equation of an exponential family;
     $w$ and $s$, the potential's own standardisation, make it free of units."""
@@ -27,10 +27,10 @@ def moment_mismatch(
 def posterior_mismatch(
     potential: ConvexPotential, batch: tuple[Array, Array, Array], constants: None = None
 ) -> Float[Array, ""]:
-    r"""Mean of $-\log p(\eta_i | x_i)$ against as many $\eta_j$ from the prior as the batch has rows,
+    r"""Mean of $-\log p(\eta_i | x_i)$ among $\eta_i$ and as many $\eta_j$ of the prior as rows,
 
-    with $p(\eta|x) \propto \exp(\langle f(x), \eta\rangle - \psi(\eta))$: convex in $\psi$. Where the
-    moments weigh errors by their square, this weighs them by what they cost the posterior."""
+    with $p(\eta|x) \propto \exp(\langle f(x), \eta\rangle - \psi(\eta))$: convex in $\psi$.
+    The moments weigh errors by their square, this by what they cost the posterior."""
     eta, statistic, prior = batch
     psi, psi_prior = (jax.vmap(lambda x: potential(x))(points) for points in (eta, prior))
     own = jnp.sum(statistic * eta, axis=1) - psi

@@ -1,7 +1,6 @@
 """What a fit learns from: samples and parameters, checked; or a simulator, streamed."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from flax import nnx
 from tqdm.auto import tqdm
 
+from jaxgeo._files import write_npz
 from jaxgeo.reconstruction.summaries import summary_for
 
 MINIMUM_SAMPLES = 128
@@ -78,7 +78,8 @@ def check_samples(samples: Any, parameters: Any, domain: np.ndarray) -> tuple[An
             raise ValueError(
                 f"{name} must be finite, got {value} in row {row} ({int(bad.sum())} such rows)"
             )
-    outside = (parameters < domain[:, 0]) | (parameters > domain[:, 1])
+    rounding = 4 * np.finfo(np.float32).eps * np.abs(domain).max(axis=1)
+    outside = (parameters < domain[:, 0] - rounding) | (parameters > domain[:, 1] + rounding)
     if outside.any():
         row = int(np.argmax(outside.any(axis=1)))
         raise ValueError(
@@ -164,7 +165,7 @@ def stream_samples(
             features = summarise(summary, drawn)
             pools.append((features, drawn) if keep_samples else (features,))
             if file:
-                write_atomically(file, features=features)
+                write_npz(file, features=features)
         pools[-1] = (np.asarray(parameters), *pools[-1])
     columns = [np.concatenate(column) for column in zip(*pools, strict=True)]
     return Pool(columns[1], columns[0], summary, columns[2] if keep_samples else None)
@@ -182,11 +183,3 @@ def check_samples_of_simulator(samples: Any, parameters: Any, domain: np.ndarray
         value = samples[~np.isfinite(samples)][0]
         raise ValueError(f"simulator returned samples that are not finite: {value}")
     return samples, parameters
-
-
-def write_atomically(file: Path, **arrays: np.ndarray) -> None:
-    """Write an .npz file so that it is there whole or not at all."""
-    partial = file.with_suffix(".partial")
-    with open(partial, "wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
-    os.replace(partial, file)

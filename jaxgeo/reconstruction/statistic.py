@@ -16,12 +16,17 @@ nothing can collapse, and the potential is found afterwards from $\nabla\psi = E
 import functools
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy.spatial import cKDTree
 
+from jaxgeo.reconstruction.samples import Pool
+
+FOLDS = 4
+JACKKNIFE_BLOCKS = 16
 RIDGES = tuple(10.0**-k for k in range(2, 10))
 """Ridge strengths that are tried, strongest first; held-out pairs choose."""
 
@@ -167,3 +172,56 @@ def calibrate(margins: np.ndarray) -> float:
         if abs(step) < 1e-10:
             return float(np.exp(log_c))
     return float("nan")
+
+
+class LinearStatistic(eqx.Module):
+    """f = (φ − mean) W A in standardised coordinates, and what it takes to refit it on folds."""
+
+    whitening: Whitening
+    matrix: np.ndarray
+    center: np.ndarray
+    spread: np.ndarray
+    ridge: float
+    ridge_losses: dict[str, list[float]]
+    eta: np.ndarray
+
+    @classmethod
+    def fit(cls, pool: Pool, eta, training, held_out, dtype) -> "LinearStatistic":
+        whitening = whiten(pool.features[training])
+        eta = np.asarray(eta, np.float64)
+        center, spread = eta[training].mean(axis=0), eta[training].std(axis=0)
+        self = cls(whitening, np.zeros(0), center, spread, 0.0, {}, eta)
+        pairs_t, pairs_h = (self.pairs(pool, rows, dtype) for rows in (training, held_out))
+        penalty = jnp.asarray(whitening.penalty, dtype)
+        ridge, losses = choose_ridge(pairs_t, pairs_h, penalty)
+        start = jnp.zeros((len(penalty), eta.shape[1]), dtype)
+        matrix, _ = fit_matrix(pairs_t, start, ridge * penalty)
+        return cls(whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta)
+
+    def pairs(self, pool: Pool, rows: np.ndarray, dtype=None, k: int = 16) -> Pairs:
+        white = (pool.features[rows] - self.whitening.mean) @ self.whitening.matrix
+        eta = (self.eta[rows] - self.center) / self.spread
+        t = pool.parameters[rows]
+        near = neighbour_pairs((t - t.min(axis=0)) / np.ptp(t, axis=0), k)
+        dtype = dtype or self.matrix.dtype
+        return Pairs.between(white.astype(dtype), eta.astype(dtype), near)
+
+    def readout(self) -> np.ndarray:
+        """(m, d): from features to nats per unit of natural coordinate."""
+        return self.whitening.matrix @ (self.matrix.astype(np.float64) / self.spread)
+
+    def cross_fit(self, pool: Pool, order: np.ndarray) -> tuple[float, float]:
+        """The scale that makes held-out log-odds honest, and its jackknife standard error."""
+        penalty = jnp.asarray(self.ridge * self.whitening.penalty, self.matrix.dtype)
+        margins = []
+        for fold in range(FOLDS):
+            rows = np.sort(order[fold::FOLDS])
+            others = np.sort(np.setdiff1d(order, rows))
+            matrix, _ = fit_matrix(self.pairs(pool, others), jnp.asarray(self.matrix), penalty)
+            margins.append(np.asarray(self.pairs(pool, rows, k=48).margins(matrix), np.float64))
+        blocks = np.concatenate([np.arange(len(m)) * JACKKNIFE_BLOCKS // len(m) for m in margins])
+        pooled = np.concatenate(margins)
+        scale = calibrate(pooled)
+        without = np.array([calibrate(pooled[blocks != b]) for b in range(JACKKNIFE_BLOCKS)])
+        spread = (JACKKNIFE_BLOCKS - 1) * np.mean((without - without.mean()) ** 2)
+        return scale, float(np.sqrt(spread))

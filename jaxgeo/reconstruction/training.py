@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from tqdm.auto import tqdm
 
-Objective = Callable[[nnx.Module, Any, Any], jax.Array]
+Model = TypeVar("Model", bound=nnx.Module)
+Objective = Callable[[Model, Any, Any], jax.Array]
 """(model, batch, constants) -> scalar loss. A module-level function, so it is compiled once."""
 
 
@@ -76,8 +77,8 @@ def _evaluate(graph, objective, params, rest, batch, constants):
 
 
 def minimize(
-    objective: Objective,
-    model: nnx.Module,
+    objective: Objective[Model],
+    model: Model,
     data: Any,
     held_out: Any,
     *,
@@ -87,7 +88,7 @@ def minimize(
     label: str,
     progress: bool = True,
     checkpoint: Path | None = None,
-) -> tuple[nnx.Module, Trace]:
+) -> tuple[Model, Trace]:
     """Minimise `objective` over the `nnx.Param`s of `model`, on batches of rows of `data`.
 
     Returns the model with the least held-out loss, and the trace of both losses. With a
@@ -95,7 +96,7 @@ def minimize(
     one goes on from it to the same end result as if it had never stopped. An interrupt
     (Ctrl-C) ends the run at the next validation at the latest; nothing before it is lost.
     """
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
     entries = -(-schedule.steps // schedule.every)
     blank = np.full(entries, np.nan, np.float64)
     state = {

@@ -1,0 +1,26 @@
+# Everything happens in .venv, which any target makes first. Needs Python ≥ 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/installed ## Ising samples to Fisher metric, phases and geodesics, against exact physics
+	$(BIN)/jaxgeo demo ising --out out/ising
+
+test: .venv/installed ## lint, types, and the test suite
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+bench: .venv/installed ## the long measurements; writes benchmarks/results
+	$(BIN)/python benchmarks/ising_sampler.py
+	$(BIN)/python benchmarks/ising_reconstruction.py
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,64 @@
+"""Files of a user: arrays in, reports out; what cannot be read or written is a `ValueError`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def load_array(path: str | Path) -> np.ndarray:
+    """The array of numbers in a .npy file. Pickled objects are never loaded."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{str(path)!r} is not a .npy file that can be read: {error}") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{str(path)!r} is an .npz archive; one .npy array is needed")
+    if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        raise ValueError(f"{str(path)!r} holds no numbers but dtype {array.dtype}")
+    if np.iscomplexobj(array):
+        raise ValueError(f"{str(path)!r} holds complex numbers, dtype {array.dtype}")
+    return array
+
+
+def writable_directory(path: str | Path) -> Path:
+    """`path` as a directory that exists and can be written to, or a `ValueError`."""
+    path = Path(path)
+    probe = path / f".jaxgeo-{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to the directory {str(path)!r}: {error}") from error
+    return path
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file is there whole or not at all. NaN becomes null."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    os.replace(partial, path)
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write an .npz archive so that it is there whole or not at all."""
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+    os.replace(partial, path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
