@@ -83,13 +83,15 @@ def on_nodes(
 def metric_errors(metric: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """‖log(g^{-1/2} ĝ g^{-1/2})‖_F at every node: 0 where they agree, in any coordinates.
 
-    Infinite where ĝ is not positive definite."""
-    factor = np.linalg.cholesky(exact)
+    Infinite where ĝ is not positive definite; NaN where the exact g is not: so near singular
+    that its own rounding decides."""
+    known = np.linalg.eigvalsh(exact)[..., 0] > 0
+    factor = np.linalg.cholesky(np.where(known[..., None, None], exact, np.eye(exact.shape[-1])))
     whitened = np.linalg.solve(factor, np.swapaxes(np.linalg.solve(factor, metric), -1, -2))
     eigenvalues = np.linalg.eigvalsh((whitened + np.swapaxes(whitened, -1, -2)) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(eigenvalues > 0, np.log(np.abs(eigenvalues)), np.inf)
-    return np.sqrt(np.sum(logs**2, axis=-1))
+    return np.where(known, np.sqrt(np.sum(logs**2, axis=-1)), np.nan)
 
 
 def in_double_precision(tree: Any) -> Any:

@@ -34,7 +34,7 @@ from jaxgeo.reconstruction.samples import (
     stream_samples,
     summarise,
 )
-from jaxgeo.reconstruction.statistic import LinearStatistic, neighbour_pairs
+from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
 MOMENTS = Schedule(steps=6_000, learning_rate=2e-2, batch_size=512)
@@ -320,7 +320,7 @@ def _train_on_pairs(
     )
     unit = np.ptp(pool.parameters, axis=0)
     near = [
-        jnp.asarray(rows[neighbour_pairs(pool.parameters[rows] / unit)])
+        jnp.asarray(rows[pairs_at_all_scales(pool.parameters[rows] / unit)])
         for rows in (training, held_out)
     ]
     schedule = Schedule(steps=4_000, learning_rate=2e-3, batch_size=4096)

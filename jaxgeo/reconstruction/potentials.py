@@ -49,7 +49,7 @@ class ConvexPotential(nnx.Module):
         self.center = nnx.Variable(jnp.mean(points, axis=0))
         self.spread = nnx.Variable(jnp.std(points, axis=0))
         self.scale = nnx.Variable(jnp.asarray(scale, dtype))
-        x = (points - self.center[...]) / self.spread[...]
+        x = (points - self.center[...][None, :]) / self.spread[...][None, :]
         weights, biases = [], []
         for _ in range(depth):
             key = rngs.params()

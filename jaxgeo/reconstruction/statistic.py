@@ -26,6 +26,7 @@ from scipy.spatial import cKDTree
 from jaxgeo.reconstruction.samples import Pool
 
 FOLDS = 4
+SMALLEST_GROUP = 32
 JACKKNIFE_BLOCKS = 16
 RIDGES = tuple(10.0**-k for k in range(2, 10))
 """Ridge strengths that are tried, strongest first; held-out pairs choose."""
@@ -53,16 +54,23 @@ def whiten(features: np.ndarray, *, floor: float = 1e-5) -> Whitening:
     return Whitening(mean, directions / np.sqrt(variance), variance.sum() / variance)
 
 
-def neighbour_pairs(points: np.ndarray, k: int = 8) -> np.ndarray:
-    """The (p, 2) distinct pairs of each of (n, d) points with its `k` nearest neighbours.
+def pairs_at_all_scales(points: np.ndarray, k: int = 2) -> np.ndarray:
+    """(p, 2) pairs of (n, d) points at every distance from neighbours to half the domain.
 
-    Near pairs carry the information: pairs far apart are told from each other with certainty."""
-    k = min(k, len(points) - 1)
-    _, neighbours = cKDTree(points).query(points, k + 1)
-    first = np.repeat(np.arange(len(points)), k)
-    second = neighbours[:, 1:].ravel()
-    pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
-    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+    The points are split at random into 1, 2, 4, ... groups, and each point is paired with its `k`
+    nearest in its own group. Pairs too near to tell apart, and too far to mistake, say little;
+    which distance says most depends on how much one sample knows, so all are there."""
+    n = len(points)
+    shuffled = np.random.default_rng(0).permutation(n)
+    found = []
+    for groups in 2 ** np.arange(max(1, int(np.log2(n / SMALLEST_GROUP)) + 1)):
+        for group in range(groups):
+            rows = shuffled[group::groups]
+            _, near = cKDTree(points[rows]).query(points[rows], min(k, len(rows) - 1) + 1)
+            first = np.repeat(rows, near.shape[1] - 1)
+            found.append(np.sort(np.stack([first, rows[near[:, 1:].ravel()]], axis=1), axis=1))
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
 class Pairs(NamedTuple):
@@ -99,7 +107,7 @@ def fit_matrix(
     def newton_step(a):
         wrong = jax.nn.sigmoid(-(design @ a))
         gradient = weight * a - design.T @ wrong
-        curvature = (design.T * (wrong * (1 - wrong))) @ design + jnp.diag(weight)
+        curvature = (design.T * (wrong * (1 - wrong))[None, :]) @ design + jnp.diag(weight)
         unit = jnp.sqrt(jnp.diagonal(curvature))
         scaled = curvature / unit[:, None] / unit[None, :]
         scaled = scaled + 10 * jnp.finfo(a.dtype).eps * size * jnp.eye(size, dtype=a.dtype)
@@ -198,11 +206,11 @@ class LinearStatistic(eqx.Module):
         matrix, _ = fit_matrix(pairs_t, start, ridge * penalty)
         return cls(whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta)
 
-    def pairs(self, pool: Pool, rows: np.ndarray, dtype=None, k: int = 16) -> Pairs:
+    def pairs(self, pool: Pool, rows: np.ndarray, dtype=None, k: int = 2) -> Pairs:
         white = (pool.features[rows] - self.whitening.mean) @ self.whitening.matrix
         eta = (self.eta[rows] - self.center) / self.spread
         t = pool.parameters[rows]
-        near = neighbour_pairs((t - t.min(axis=0)) / np.ptp(t, axis=0), k)
+        near = pairs_at_all_scales((t - t.min(axis=0)) / np.ptp(t, axis=0), k)
         dtype = dtype or self.matrix.dtype
         return Pairs.between(white.astype(dtype), eta.astype(dtype), near)
 
@@ -218,7 +226,7 @@ class LinearStatistic(eqx.Module):
             rows = np.sort(order[fold::FOLDS])
             others = np.sort(np.setdiff1d(order, rows))
             matrix, _ = fit_matrix(self.pairs(pool, others), jnp.asarray(self.matrix), penalty)
-            margins.append(np.asarray(self.pairs(pool, rows, k=48).margins(matrix), np.float64))
+            margins.append(np.asarray(self.pairs(pool, rows, k=6).margins(matrix), np.float64))
         blocks = np.concatenate([np.arange(len(m)) * JACKKNIFE_BLOCKS // len(m) for m in margins])
         pooled = np.concatenate(margins)
         scale = calibrate(pooled)

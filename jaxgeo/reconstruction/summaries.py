@@ -63,7 +63,8 @@ class PeriodicConvolution(nnx.Module):
         h = jax.lax.conv_general_dilated(
             x[None], weight, (1,) * self.ndim, "VALID", dimension_numbers=layout
         )[0]
-        return jnp.mean(jax.nn.relu(h + self.bias[...]), axis=range(self.ndim))
+        bias = jnp.expand_dims(self.bias[...], range(self.ndim))
+        return jnp.mean(jax.nn.relu(h + bias), axis=range(self.ndim))
 
 
 class Dense(nnx.Module):

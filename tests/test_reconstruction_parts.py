@@ -1,0 +1,189 @@
+"""Potentials, summaries and the pairwise statistic, each against what is known without them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jaxgeo.reconstruction import (
+    ConvexPotential,
+    Dense,
+    Identity,
+    LearnedChart,
+    PeriodicConvolution,
+)
+from jaxgeo.reconstruction.objectives import posterior_cross_entropy
+from jaxgeo.reconstruction.statistic import (
+    RIDGES,
+    Pairs,
+    calibrate,
+    choose_ridge,
+    fit_matrix,
+    pairs_at_all_scales,
+    pairwise_loss,
+    whiten,
+)
+from jaxgeo.reconstruction.summaries import summary_for
+
+
+@pytest.fixture(scope="module")
+def potential():
+    points = jax.random.normal(jax.random.key(0), (100, 3))
+    return ConvexPotential(points, scale=50.0, width=16, rngs=nnx.Rngs(1))
+
+
+def test_potential_is_convex_far_and_near(potential):
+    points = 10.0 ** jnp.linspace(-3, 2, 64)[:, None] * jax.random.normal(
+        jax.random.key(2), (64, 3)
+    )
+    hessians = jax.vmap(jax.hessian(lambda x: potential(x)))(points)
+    assert jnp.all(jnp.linalg.eigvalsh(hessians) > 0)
+
+
+def test_potential_derivative_matches_finite_differences(potential):
+    x, v, step = jnp.array([0.3, -0.2, 0.5]), jnp.array([1.0, 2.0, -1.0]), 1e-5
+    numerical = (potential(x + step * v) - potential(x - step * v)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(lambda y: potential(y))(x) @ v, numerical, rtol=1e-7)
+
+
+def test_potential_keeps_float32():
+    points = jax.random.normal(jax.random.key(0), (10, 2), jnp.float32)
+    small = ConvexPotential(points, width=4, rngs=nnx.Rngs(0))
+    assert small(points[0]).dtype == jnp.float32
+
+
+def test_chart_starts_as_the_identity_on_the_scaled_domain():
+    chart = LearnedChart(jnp.array([[1.0, 5.0], [-2.0, 2.0]]), rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(chart(jnp.array([5.0, -1.0])), [1.0, -0.5], atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(12,), (6, 8), (4, 6, 4)])
+def test_periodic_convolution_is_translation_invariant(shape):
+    summary = PeriodicConvolution(len(shape), features=7, dtype=jnp.float64, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), shape)
+    moved = jnp.roll(x, (1, 2, 3)[: len(shape)], range(len(shape)))
+    np.testing.assert_allclose(summary(moved), summary(x), rtol=1e-12)
+    assert not np.allclose(summary(x[::-1] ** 2), summary(x))
+
+
+def test_periodic_convolution_equals_its_definition():
+    summary = PeriodicConvolution(1, features=3, dtype=jnp.float64, rngs=nnx.Rngs(0))
+    x = np.array([1.0, -2.0, 0.5, 3.0])
+    w, b = summary.weight[...][:, 0, :], summary.bias[...]
+    by_hand = [sum(np.roll(x, 1 - r)[i] * w[r] for r in range(3)) + b for i in range(4)]
+    np.testing.assert_allclose(
+        summary(jnp.asarray(x)), np.maximum(by_hand, 0).mean(axis=0), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "length"),
+    [
+        ((300,), Dense, 129),
+        ((300, 5), Dense, 133),
+        ((300, 8, 8), PeriodicConvolution, 128),
+        ((300, 8, 8, 3), PeriodicConvolution, 128),
+        ((300, 6, 6, 6), PeriodicConvolution, 128),
+    ],
+)
+def test_default_summaries(shape, kind, length):
+    samples = np.random.default_rng(0).normal(size=shape)
+    summary = summary_for(samples, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    assert isinstance(summary, kind)
+    assert summary(jnp.asarray(samples[0])).shape == (length,)
+
+
+def test_no_default_summary_for_odd_shapes():
+    with pytest.raises(
+        ValueError, match=r"no default summary for samples of shape \(2, 2, 2, 2, 2\)"
+    ):
+        summary_for(np.zeros((4, 2, 2, 2, 2, 2)), dtype=jnp.float32, rngs=nnx.Rngs(0))
+
+
+def test_identity_flattens():
+    assert Identity(jnp.float32)(jnp.arange(6).reshape(2, 3)).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_whitening_gives_unit_covariance_and_drops_dead_directions():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4)) + 3
+    features = np.c_[features, features[:, 0] * 2]
+    white = whiten(features)
+    z = (features - white.mean) @ white.matrix
+    assert z.shape == (500, 4)
+    np.testing.assert_allclose(z.T @ z / 500, np.eye(4), atol=1e-9)
+    np.testing.assert_allclose(np.sum(1 / white.penalty), 1, rtol=1e-9)
+
+
+def gaussian_location(n, seed=0):
+    """x ~ N(Σθ, Σ): natural parameter θ, sufficient statistic x itself, metric Σ."""
+    covariance = np.array([[2.0, 0.6], [0.6, 0.5]])
+    rng = np.random.default_rng(seed)
+    theta = rng.uniform(-2, 2, (n, 2))
+    x = theta @ covariance + rng.normal(size=(n, 2)) @ np.linalg.cholesky(covariance).T
+    return theta, x, covariance
+
+
+def test_pairs_recover_the_sufficient_statistic_and_its_scale():
+    """The pairwise likelihood finds f(x) = x of the Gaussian location family: A = 1.
+
+    The mean over eight independent data sets is within four of its standard errors."""
+    matrices = []
+    for seed in range(8):
+        theta, x, _ = gaussian_location(1000, seed)
+        near = pairs_at_all_scales(theta)[:5000]
+        pairs = Pairs.between(jnp.asarray(x), jnp.asarray(theta), near)
+        matrix, decrement = fit_matrix(pairs, jnp.zeros((2, 2)), jnp.zeros(2))
+        assert decrement < 1e-10
+        matrices.append(matrix)
+    error = np.std(matrices, axis=0, ddof=1) / 8**0.5
+    assert np.all(error < 0.1)
+    assert np.all(np.abs(np.mean(matrices, axis=0) - np.eye(2)) < 4 * error)
+    gradient = jax.grad(lambda a: pairwise_loss(pairs.margins(a)))(matrix)
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+def test_calibration_undoes_a_wrong_scale():
+    theta, x, _ = gaussian_location(4000, seed=1)
+    pairs = Pairs.between(jnp.asarray(x), jnp.asarray(theta), pairs_at_all_scales(theta, 4))
+    honest = np.asarray(pairs.margins(jnp.eye(2)))
+    np.testing.assert_allclose(calibrate(3 * honest) * 3, calibrate(honest), rtol=1e-8)
+    assert abs(calibrate(honest) - 1) < 0.065
+
+
+def test_calibration_refuses_separable_pairs():
+    assert np.isnan(calibrate(np.array([1.0, 2.0, 3.0])))
+    assert np.isnan(calibrate(np.array([1.0, np.nan, -3.0])))
+
+
+def test_ridge_protects_against_features_of_noise():
+    theta, x, _ = gaussian_location(400, seed=2)
+    features = np.c_[x, np.random.default_rng(3).normal(size=(400, 60)) * 0.05]
+    white = whiten(features)
+    z, penalty = jnp.asarray((features - white.mean) @ white.matrix), jnp.asarray(white.penalty)
+    training, held_out = (
+        Pairs.between(z[rows], jnp.asarray(theta)[rows], pairs_at_all_scales(theta[rows]))
+        for rows in (slice(0, 200), slice(200, 400))
+    )
+    ridge, losses = choose_ridge(training, held_out, penalty)
+    bare, _ = fit_matrix(training, jnp.zeros((len(penalty), 2)), 1e-9 * penalty)
+    assert min(losses) < 0.8 * pairwise_loss(held_out.margins(bare))
+    assert ridge == max(RIDGES[: len(losses)], key=lambda r: -losses[RIDGES.index(r)])
+
+
+def test_cross_entropy_of_the_exact_posterior_is_least_and_of_no_knowledge_is_log_m():
+    theta, x, covariance = gaussian_location(500, seed=4)
+    candidates = jnp.asarray(np.random.default_rng(5).uniform(-2, 2, (1000, 2)))
+    sigma = jnp.asarray(covariance)
+
+    def entropy(factor):
+        return posterior_cross_entropy(
+            lambda e: factor * 0.5 * e @ sigma @ e,
+            lambda t: t,
+            factor * jnp.asarray(x),
+            jnp.asarray(theta),
+            candidates,
+        ).mean()
+
+    np.testing.assert_allclose(entropy(0.0), np.log(1001), rtol=1e-12)
+    assert entropy(1.0) < min(entropy(0.7), entropy(1.4))
