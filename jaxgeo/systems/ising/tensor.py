@@ -1,12 +1,15 @@
 """log Z of a 2ⁿ×2ⁿ torus at any field by tensor renormalisation.
 
 Levin and Nave, Phys. Rev. Lett. 99 (2007) 120601. Two neighbours become one site, 2n times over;
-each time the tensor, read as a matrix M, is replaced by P M with P the projector on its χ leading
-left singular vectors. First derivatives are carried along with the tensor: dP follows from
-perturbing the invariant subspace, so that only gaps between kept and discarded singular values
-enter, and degeneracies among the kept ones, which the lattice's symmetries make certain, do no harm.
-Second derivatives do not survive the truncation (its error, small as it is, is a rough function of
-η), hence the Hessian is a central difference of gradients, over steps as wide as the physics allows.
+each time the tensor, read as a matrix M from two adjacent legs to the other two, is cut to rank χ.
+The lattice's rotations and inversion make M symmetric and all four corners of a plaquette alike,
+so one eigendecomposition a step is enough, with the signs of the eigenvalues as a metric on bonds.
+
+First derivatives are carried along with the tensor, by perturbing the kept eigenspace as a whole:
+only gaps between kept and discarded eigenvalues enter, and degeneracies among the kept ones, which
+the lattice's symmetries make certain, do no harm. Second derivatives do not survive the truncation
+(its error, small as it is, is a rough function of η), hence the Hessian is a central difference of
+gradients, over steps as wide as the physics allows.
 """
 
 from functools import partial
@@ -21,9 +24,8 @@ from jaxgeo.systems.ising.sampler import CRITICAL_TEMPERATURE
 Jet = list[Array]
 """[f, ∂f/∂β, ∂f/∂h], or [f] alone where no derivatives are asked."""
 
-_CUT = 1e-4  # of the largest singular value: below it the derivative is rounding error
-_FLOOR = 1e-8  # the same for the value alone
-_GAP = 0.1  # of σ²: closer pairs across the cut turn too fast for a first derivative to mean much
+_CUT = 1e-11  # of the largest eigenvalue: below it there is only rounding error
+_GAP = 0.1  # closer pairs across the cut turn too fast for a first derivative to mean much
 
 
 def _product(multiply, a: Jet, b: Jet) -> Jet:
@@ -41,42 +43,43 @@ def _site_tensor(eta: Float[Array, " 2"]) -> Float[Array, "2 2 2 2"]:
     return jnp.exp(h) * four(up, up, up, up) + jnp.exp(-h) * four(down, down, down, down)
 
 
-def _split(matrix: Jet, bond: int) -> tuple[Jet, Jet]:
-    """Factors a, b of the projection a b = P M on the `bond` leading left singular vectors.
+def _split(matrix: Jet, bond: int) -> tuple[Jet, Array]:
+    """a and signs σ with a diag(σ) aᵀ the best approximation of rank `bond` to a symmetric matrix.
 
-    The kept subspace moves as span(U₁ + U₂X), U₂ the discarded vectors. To first order its
-    invariance under N = M Mᵀ reads X_ji = (∂N)_ji / (σ_i² − σ_j²), i kept, j discarded.
+    The kept eigenspace moves as span(U₁ + U₂X), U₂ the discarded eigenvectors: to first order
+    X_ji = (∂M)_ji / (λ_i − λ_j), i kept, j discarded. Inside it any split of ∂M between a and aᵀ
+    will do: (∂M)_ji goes mostly to the column of the larger eigenvalue, lest small ones swell.
     """
-    squares, u = jnp.linalg.eigh(matrix[0] @ matrix[0].T)
-    u, s = u[:, ::-1], jnp.sqrt(jnp.maximum(squares[::-1], 0))
-    cut = _CUT if len(matrix) > 1 else 0
-    kept = (jnp.arange(s.shape[0]) < bond) & (s > cut * s[0])
-    rotated = [u.T @ m for m in matrix]
-    inside = [jnp.where(kept[:bond, None], m[:bond], 0) for m in rotated]
-    outside = [jnp.where(kept[:, None], 0, m) for m in rotated]
-    gap = s[None, :bond] ** 2 - s[:, None] ** 2
-    wanted = kept[None, :bond] & ~kept[:, None] & (gap > _GAP * s[None, :bond] ** 2)
-    moved = _product(lambda x, y: x @ y.T, outside, inside)[1:]
-    x = [jnp.where(wanted, n / jnp.where(wanted, gap, 1), 0) for n in moved]
-    scale = jnp.sqrt(jnp.maximum(s[:bond], _FLOOR * s[0]))
-    left = [jnp.where(kept[None, :bond], u[:, :bond], 0), *(u @ xk for xk in x)]
-    right = [inside[0], *(m + xk.T @ outside[0] for m, xk in zip(inside[1:], x, strict=True))]
-    return [a * scale[None] for a in left], [b / scale[:, None] for b in right]
+    values, u = jnp.linalg.eigh(matrix[0])
+    order = jnp.argsort(-jnp.abs(values))
+    values, u = values[order], u[:, order]
+    kept = (jnp.arange(values.shape[0]) < bond) & (jnp.abs(values) > _CUT * jnp.abs(values[0]))
+    values_1, kept_1 = values[None, :bond], kept[None, :bond]
+    root = jnp.sqrt(jnp.where(kept_1, jnp.abs(values_1), 0))
+    together = jnp.sign(values_1) * (jnp.abs(values_1) + jnp.abs(values[:, None]))
+    gap = jnp.where(kept[:, None], together, values_1 - values[:, None])
+    wanted = kept_1 & (jnp.abs(gap) > _GAP * jnp.abs(values_1))
+    weight = jnp.where(wanted, root / jnp.where(wanted, gap, 1), 0)
+    factor = [u[:, :bond] * root]
+    factor += [u @ ((u.T @ change @ u[:, :bond]) * weight) for change in matrix[1:]]
+    signs = jnp.where(kept[:bond], jnp.sign(values[:bond]), 0)
+    return factor, signs
 
 
-def _coarse_grain(tensor: Jet, bond_dimension: int) -> Jet:
-    """Two sites of the lattice become one; legs are left, up, right, down."""
+def _coarse_grain(tensor: Jet, signs: Array, bond_dimension: int) -> tuple[Jet, Array]:
+    """Two sites of the lattice become one; legs are left, up, right, down, all alike.
+
+    The tensor does not change when its legs are rotated, so one factorisation serves all corners.
+    """
     d = tensor[0].shape[0]
     bond = min(d * d, bond_dimension)
-    s1, s3 = _split([t.reshape(d * d, d * d) for t in tensor], bond)
-    turned = [t.transpose(1, 2, 3, 0).reshape(d * d, d * d) for t in tensor]
-    s2, s4 = _split(turned, bond)
-    s1, s2 = ([s.reshape(d, d, bond) for s in jet] for jet in (s1, s2))
-    s3, s4 = ([s.reshape(bond, d, d) for s in jet] for jet in (s3, s4))
+    factor, new_signs = _split([t.reshape(d * d, d * d) for t in tensor], bond)
+    corner = [a.reshape(d, d, bond) for a in factor]
     # The four sites of a plaquette, clockwise from the upper left, meet at x, y, z and w.
-    upper = _product(partial(jnp.einsum, "ixw,jyx->ijyw"), s3, s4)
-    lower = _product(partial(jnp.einsum, "zyk,wzl->ywkl"), s1, s2)
-    return _product(partial(jnp.einsum, "ijyw,ywkl->ijkl"), upper, lower)
+    metric = signs[:, None, None]
+    upper = _product(lambda a, b: jnp.einsum("xwi,yxj->ijyw", a * metric, b), corner, corner)
+    lower = [jnp.einsum("klwy,y,w->ywkl", a, signs, signs) for a in upper]
+    return _product(partial(jnp.einsum, "ijyw,ywkl->ijkl"), upper, lower), new_signs
 
 
 def renormalise(
@@ -86,28 +89,29 @@ def renormalise(
     tensor = [_site_tensor(eta)]
     if derivatives:
         tensor += list(jnp.moveaxis(jax.jacfwd(_site_tensor)(eta), -1, 0))
+    signs = jnp.ones(2, eta.dtype)
     total = jnp.zeros(len(tensor), eta.dtype)
     steps = 2 * (size.bit_length() - 1)
     step = 0
     while step < steps and tensor[0].shape[0] < bond_dimension:
-        tensor, logs = _normalise(tensor)
+        tensor, logs = _normalise(tensor, signs)
         total = total + logs / 2**step
-        tensor = _coarse_grain(tensor, bond_dimension)
+        tensor, signs = _coarse_grain(tensor, signs, bond_dimension)
         step += 1
 
     def same_shape(carry, weight):
-        tensor, total = carry
-        tensor, logs = _normalise(tensor)
-        return (_coarse_grain(tensor, bond_dimension), total + logs * weight), None
+        tensor, signs, total = carry
+        tensor, logs = _normalise(tensor, signs)
+        return (*_coarse_grain(tensor, signs, bond_dimension), total + logs * weight), None
 
     weights = jnp.asarray(0.5 ** np.arange(step, steps), eta.dtype)
-    (tensor, total), _ = jax.lax.scan(same_shape, (tensor, total), weights)
-    return total + _normalise(tensor)[1] / 2**steps
+    (tensor, signs, total), _ = jax.lax.scan(same_shape, (tensor, signs, total), weights)
+    return total + _normalise(tensor, signs)[1] / 2**steps
 
 
-def _normalise(tensor: Jet) -> tuple[Jet, Float[Array, " k"]]:
+def _normalise(tensor: Jet, signs: Array) -> tuple[Jet, Float[Array, " k"]]:
     """The tensor over its trace, itself a function of η, so that nothing extensive piles up."""
-    trace = jnp.stack([jnp.einsum("abab->", t) for t in tensor])
+    trace = jnp.stack([jnp.einsum("abab,a,b->", t, signs, signs) for t in tensor])
     slope = trace[1:] / trace[0]
     first = [t - tensor[0] * k for t, k in zip(tensor[1:], slope, strict=True)]
     logs = jnp.concatenate([jnp.log(trace[:1]), slope])
@@ -144,7 +148,7 @@ def _difference_steps(eta, size):
     beta, h = eta
     critical = 1 / CRITICAL_TEMPERATURE
     above = jnp.maximum(critical - beta, 0) / critical
-    near = jnp.maximum(jnp.abs(beta - critical), jnp.abs(h) ** (8 / 15) / 8)
+    near = jnp.maximum(jnp.abs(beta - critical), jnp.abs(h) ** (8 / 15) / 3)
     beta_step = 0.04 * jnp.maximum(near, 0.5 / size)
     field = jnp.maximum(0.2 * above ** (15 / 8), jnp.abs(h))
     h_step = 0.07 * jnp.maximum(field, 1 / size**2)
