@@ -44,7 +44,7 @@ def as_point(x: ArrayLike, name: str, like: Array | None = None) -> Array:
 
 def check_metric(metric: Metric, z: Array) -> None:
     """`ValueError` unless `metric` maps `z: (d,)` to a `(d, d)` array of the dtype of `z`."""
-    out = jax.eval_shape(metric, z)
+    out = jax.eval_shape(lambda point: metric(point), z)
     expected = (z.size, z.size)
     if getattr(out, "shape", None) != expected:
         raise ValueError(

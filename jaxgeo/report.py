@@ -96,7 +96,8 @@ def metric_errors(metric: np.ndarray, exact: np.ndarray) -> np.ndarray:
 
 def in_double_precision(tree: Any) -> Any:
     """Every array of a pytree in float64; inside `jax.enable_x64(True)` only."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
+    arrays, rest = eqx.partition(tree, eqx.is_inexact_array)
+    return eqx.combine(jax.tree.map(lambda leaf: leaf.astype(jnp.float64), arrays), rest)
 
 
 def curves_between(

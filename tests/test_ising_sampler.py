@@ -186,7 +186,7 @@ def test_equilibrium_check_finds_what_was_planted_and_nothing_else():
     assert clean.suspects.size == 0
     assert clean.scores.shape == (1024,)
     temperature, field = np.asarray(parameters).T
-    frozen = np.flatnonzero((temperature < 1.8) & (np.abs(field) > 0.1))[:3]
+    frozen = np.flatnonzero((temperature < 1.8) & (np.abs(field) > 0.3))[:3]
     cold = np.flatnonzero((temperature > 3.8) & (np.abs(field) < 0.5))[:3]
     planted = samples.at[frozen].multiply(-1).at[cold].set(1)
     report = ising.equilibrium_check(planted, parameters)

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jaxgeo
 import pytest
+
+import jaxgeo
 
 ROOMS = (
     "cli",

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+
 from jaxgeo.reconstruction import (
     ConvexPotential,
     Dense,

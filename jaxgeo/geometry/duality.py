@@ -199,7 +199,7 @@ class _State(NamedTuple):
 
 def _invert(potential: Potential, eta: Array, start: Array) -> tuple[Array, Any]:
     """θ with ∇ψ(θ) = η, NaN where none was found, and how the search ended."""
-    slope = eqx.filter_closure_convert(jax.grad(potential), start)
+    slope = eqx.filter_closure_convert(lambda x: jax.grad(potential)(x), start)
     dynamic, static = eqx.partition(potential, eqx.is_inexact_array)
     frozen = eqx.combine(jax.lax.stop_gradient(dynamic), static)
     theta, result = _minimise(frozen, jax.lax.stop_gradient(eta), jax.lax.stop_gradient(start))

@@ -39,6 +39,8 @@ from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
 MOMENTS = Schedule(steps=6_000, learning_rate=2e-2, batch_size=512)
 REFINEMENT = Schedule(steps=3_000, learning_rate=5e-3, batch_size=1024)
+SHARPNESS = (1.0, 4.0)
+"""Inverse widths, in standard deviations of η, of the bends that a potential may start with."""
 CANDIDATES = 4096
 HELD_OUT_ROWS = 4096
 SHARPNESS_LIMIT = 0.8
@@ -191,23 +193,13 @@ def fit_log_partition(
     )
     values = jnp.asarray((pool.features - statistic.whitening.mean) @ matrix, dtype)
     eta = _images(chart, t)
-    size = jnp.sqrt(jnp.mean((values[training] * jnp.std(eta[training], axis=0)[None, :]) ** 2))
-    potential = ConvexPotential(
-        eta[training], scale=size, width=width, depth=depth, rngs=nnx.Rngs(init_key)
-    )
     prior = _each(chart, _uniform(prior_key, t.shape, bounds, dtype))
-    for objective, label, stage_key, stage in (
-        (moment_mismatch, "moments", moment_key, schedule),
-        (posterior_mismatch, "posterior", posterior_key, refinement),
-    ):
-        rows = (eta, values, prior)
-        potential, history[label] = minimize(
-            objective, potential,
-            tuple(column[training] for column in rows),
-            tuple(column[held_out[:HELD_OUT_ROWS]] for column in rows),
-            key=stage_key, schedule=stage, label=label, progress=progress,
-            checkpoint=directory / label if directory else None,
-        )  # fmt: skip
+    potential, traces = _fit_potential(
+        (eta, values, prior), training, held_out[:HELD_OUT_ROWS], (schedule, refinement),
+        keys=(init_key, moment_key, posterior_key), width=width, depth=depth, progress=progress,
+        directory=directory,
+    )  # fmt: skip
+    history |= traces
     metric: Metric = HessianMetric(potential)
     if chart is not identity:
         metric = ReparametrizedMetric(metric, chart)
@@ -298,6 +290,39 @@ def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
             f"and at t = {where} the value {np.asarray(eta)[np.argmax(bad)].tolist()}"
         )
     return eta
+
+
+def _fit_potential(
+    columns, training, held_out, schedules, *, keys, width, depth, progress, directory
+) -> tuple[ConvexPotential, dict[str, Trace]]:
+    """A potential from rows of (η, f, η of the prior): moments first, then the posterior.
+
+    How sharply its units bend is chosen by the held-out moments: a phase boundary asks for sharp
+    ones, which would turn the noise of a smooth family into ripples of the metric."""
+    init_key, moment_key, posterior_key = keys
+    rows, unseen = (tuple(column[chosen] for column in columns) for chosen in (training, held_out))
+    eta, values, _ = rows
+    size = jnp.sqrt(jnp.mean((values * jnp.std(eta, axis=0)[None, :]) ** 2))
+    fits = []
+    for sharpness in SHARPNESS:
+        start = ConvexPotential(
+            eta, scale=size, width=width, depth=depth, sharpness=sharpness, rngs=nnx.Rngs(init_key)
+        )
+        label = f"moments-{sharpness:g}"
+        fits.append(
+            minimize(
+                moment_mismatch, start, rows, unseen, key=moment_key, schedule=schedules[0],
+                label=label, progress=progress,
+                checkpoint=directory / label if directory else None,
+            )
+        )  # fmt: skip
+    potential, moments = min(fits, key=lambda fit: np.nanmin(fit[1].held_out_loss, initial=np.inf))
+    potential, posterior = minimize(
+        posterior_mismatch, potential, rows, unseen, key=posterior_key, schedule=schedules[1],
+        label="posterior", progress=progress,
+        checkpoint=directory / "posterior" if directory else None,
+    )  # fmt: skip
+    return potential, {"moments": moments, "posterior": posterior}
 
 
 def _train_on_pairs(

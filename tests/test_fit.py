@@ -1,0 +1,240 @@
+"""fit_log_partition on families whose metric is known; its refusals; its resumption."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxgeo import RESULTS
+from jaxgeo.reconstruction import Dense, Identity, Schedule, fit_log_partition
+from jaxgeo.reconstruction.training import _advance
+
+QUICK = {
+    "schedule": Schedule(steps=1500, learning_rate=1e-2, batch_size=256),
+    "refinement": Schedule(steps=500, learning_rate=2e-3, batch_size=256),
+    "width": 32,
+    "progress": False,
+}
+COVARIANCE = np.array([[2.0, 0.6], [0.6, 0.5]])
+SQUARE = [[-2.0, 2.0], [-2.0, 2.0]]
+
+
+def gaussian(n, seed):
+    """x ~ N(Σθ, Σ), so that θ is natural and the metric is Σ everywhere."""
+    rng = np.random.default_rng(seed)
+    theta = rng.uniform(-2, 2, (n, 2))
+    noise = rng.normal(size=(n, 2)) @ np.linalg.cholesky(COVARIANCE).T
+    return (theta @ COVARIANCE + noise).astype(np.float32), theta.astype(np.float32)
+
+
+def relative_metric_error(metric, exact):
+    factor = np.linalg.inv(np.linalg.cholesky(exact))
+    eigenvalues = np.linalg.eigvalsh(factor @ np.asarray(metric, np.float64) @ factor.T)
+    return np.sqrt(np.sum(np.log(eigenvalues) ** 2, axis=-1))
+
+
+@pytest.fixture(scope="module")
+def gaussian_fit():
+    x, theta = gaussian(8192, 0)
+    return fit_log_partition(
+        x, theta, key=jax.random.key(0), domain=SQUARE, summary=Identity(), **QUICK
+    )
+
+
+def test_metric_of_a_gaussian_location_family(gaussian_fit):
+    """g = Σ. 8,192 samples fix the scale to 1.1 %; the rest is the potential's."""
+    assert bool(gaussian_fit.result == RESULTS.successful)
+    nodes = jnp.stack(jnp.meshgrid(*[jnp.linspace(-1.5, 1.5, 7, dtype=jnp.float32)] * 2), -1)
+    metric = jax.vmap(gaussian_fit.metric)(nodes.reshape(-1, 2))
+    assert metric.dtype == jnp.float32
+    assert np.median(relative_metric_error(metric, COVARIANCE)) < 0.15
+    assert abs(gaussian_fit.scale - 1) < max(0.1, 4 * gaussian_fit.scale_error)
+
+
+def test_posterior_of_a_gaussian_location_family(gaussian_fit):
+    """p(θ|x) = N(Σ⁻¹x, Σ⁻¹), cut to the domain: its mean on a fine grid."""
+    x = jnp.asarray(COVARIANCE @ np.array([0.3, -0.4]), jnp.float32)
+    axis = jnp.linspace(-2, 2, 61, dtype=jnp.float32)
+    nodes = jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+    probabilities = np.asarray(gaussian_fit.posterior.on_nodes(x, nodes))
+    offset = np.asarray(nodes) - np.array([0.3, -0.4])
+    exact = np.exp(-0.5 * np.einsum("ni,ij,nj->n", offset, COVARIANCE, offset))
+    exact /= exact.sum()
+    assert 0.5 * np.abs(probabilities - exact).sum() < 0.1  # total variation
+    outside = gaussian_fit.posterior.log_weight(x, jnp.array([3.0, 0.0], jnp.float32))
+    assert outside == -jnp.inf
+
+
+def test_held_out_cross_entropy_is_near_that_of_the_exact_posterior(gaussian_fit):
+    from jaxgeo.reconstruction.objectives import posterior_cross_entropy
+
+    x, theta = gaussian(2000, 7)
+    candidates = jnp.asarray(np.random.default_rng(8).uniform(-2, 2, (4096, 2)), jnp.float32)
+    sigma = jnp.asarray(COVARIANCE, jnp.float32)
+    exact = posterior_cross_entropy(
+        lambda e: 0.5 * e @ sigma @ e, lambda t: t, jnp.asarray(x), jnp.asarray(theta), candidates
+    )
+    tolerance = 0.05 + 4 * gaussian_fit.held_out_cross_entropy_error
+    assert abs(gaussian_fit.held_out_cross_entropy - float(exact.mean())) < tolerance
+
+
+def test_second_fit_does_not_retrace(gaussian_fit):
+    before = _advance._cache_size()
+    x, theta = gaussian(8192, 1)
+    fit_log_partition(x, theta, key=jax.random.key(1), domain=SQUARE, summary=Identity(), **QUICK)
+    assert _advance._cache_size() == before
+
+
+def test_streamed_simulator_and_given_natural_coordinates():
+    """Poisson(λ): natural coordinate log λ, Fisher information 1/λ of λ."""
+    from resumable_fit import poisson_samples
+
+    fit = fit_log_partition(
+        poisson_samples,
+        key=jax.random.key(3),
+        domain=[[1.0, 20.0]],
+        natural_coordinates=jnp.log,
+        n_samples=4096,
+        simulator_batch=1500,
+        **QUICK,
+    )
+    rates = np.linspace(3, 18, 12)
+    metric = jax.vmap(fit.metric)(jnp.asarray(rates)[:, None])[:, 0, 0]
+    assert np.median(np.abs(np.log(metric * rates))) < 0.12
+
+
+def test_learned_coordinates():
+    """The same without being told that log λ is natural."""
+    rng = np.random.default_rng(0)
+    rates = rng.uniform(1, 20, (8192, 1)).astype(np.float32)
+    fit = fit_log_partition(
+        rng.poisson(rates),
+        rates,
+        key=jax.random.key(0),
+        domain=[[1.0, 20.0]],
+        natural_coordinates="learned",
+        **QUICK,
+    )
+    at = np.linspace(3, 18, 12, dtype=np.float32)
+    metric = jax.vmap(fit.metric)(jnp.asarray(at)[:, None])[:, 0, 0]
+    assert np.median(np.abs(np.log(metric * at))) < 0.2
+
+
+def test_summary_can_be_trained():
+    x, theta = gaussian(1024, 3)
+    summary = Dense(np.zeros(2), np.ones(2), features=8, rngs=nnx.Rngs(0))
+    fit = fit_log_partition(
+        x, theta, key=jax.random.key(0), domain=SQUARE, summary=summary, train_summary=True,
+        throw=False, **QUICK,
+    )  # fmt: skip
+    assert not np.allclose(fit.posterior.statistic.summary.weight[...], summary.weight[...])
+    assert fit.history["pairs"].held_out_loss.min() < np.log(2)
+
+
+def test_overfitted_fit_is_not_called_converged():
+    """200 samples with 400 features of noise: surer of the seen than of the unseen."""
+    x, theta = gaussian(200, 5)
+    noise = np.random.default_rng(6).normal(size=(200, 400)).astype(np.float32)
+    arguments = {"key": jax.random.key(0), "domain": SQUARE, "summary": Identity(), **QUICK}
+    fit = fit_log_partition(np.c_[3 * noise, x], theta, throw=False, **arguments)
+    assert bool(fit.result == RESULTS.overfitted)
+    with pytest.raises(RuntimeError, match="too sharp"):
+        fit_log_partition(np.c_[3 * noise, x], theta, **arguments)
+
+
+def test_deterministic_samples_leave_the_scale_unresolved():
+    theta = np.random.default_rng(0).uniform(-2, 2, (256, 1)).astype(np.float32)
+    fit = fit_log_partition(
+        theta, theta, key=jax.random.key(0), domain=[[-2, 2]], summary=Identity(), throw=False,
+        **QUICK,
+    )  # fmt: skip
+    assert bool(fit.result == RESULTS.scale_unresolved)
+
+
+X, T = gaussian(200, 0)
+
+
+def broken(array, value):
+    array = array.copy()
+    array.flat[5] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("samples", "parameters", "domain", "message"),
+    [
+        (X[:150], T, SQUARE, "150 samples and 200 parameters"),
+        (X, broken(T, 3.0), SQUARE, r"must lie in domain .* 3\.0\] in row 2"),
+        (broken(X, np.nan), T, SQUARE, "samples must be finite, got nan in row 2"),
+        (broken(X, np.inf), T, SQUARE, "samples must be finite, got inf in row 2"),
+        (X, broken(T, np.nan), SQUARE, "parameters must be finite, got nan in row 2"),
+        (X, T, [[2.0, -2.0], [-2.0, 2.0]], "got 2.0 >= -2.0 for parameter 0"),
+        (X, T, [[-2.0, np.inf], [-2.0, 2.0]], "domain must be finite"),
+        (X, T, [-2.0, 2.0], r"domain must have shape \(d, 2\).*got shape \(2,\)"),
+        (X, T[:, 0], SQUARE, r"parameters must have shape \(n, 2\).*got shape \(200,\)"),
+        (X[:100], T[:100], SQUARE, "at least 128 samples, got 100"),
+        (np.array(["a"] * 200), T, SQUARE, "samples must be numbers, got dtype <U1"),
+        (X, None, SQUARE, "parameters are needed with samples"),
+        (lambda key, t: t, T, SQUARE, r"parameters must be None with a simulator.*\(200, 2\)"),
+        (lambda key, t: t[:7], None, SQUARE, r"one sample a row.*\(7, 2\)"),
+        (lambda key, t: t * np.nan, None, SQUARE, "not finite: nan"),
+    ],
+)
+def test_bad_input_is_refused(samples, parameters, domain, message):
+    with pytest.raises(ValueError, match=message):
+        fit_log_partition(samples, parameters, key=jax.random.key(0), domain=domain)
+
+
+def test_natural_coordinates_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="must map a point to a finite vector"):
+        fit_log_partition(X, T, key=jax.random.key(0), domain=SQUARE, natural_coordinates=jnp.log)
+    with pytest.raises(ValueError, match="got 'guessed'"):
+        fit_log_partition(
+            X, T, key=jax.random.key(0), domain=SQUARE, natural_coordinates="guessed"
+        )
+
+
+def test_checkpoint_of_another_fit_is_refused(tmp_path):
+    arguments = {"key": jax.random.key(0), "checkpoint": tmp_path, "throw": False}
+    arguments["progress"] = False
+    short = {"schedule": Schedule(10, 1e-3, every=5), "refinement": Schedule(5, 1e-3, every=5)}
+    fit_log_partition(X, T, domain=SQUARE, **arguments, **short)
+    with pytest.raises(ValueError, match="belongs to a fit of other data"):
+        fit_log_partition(X[:150], T[:150], domain=SQUARE, **arguments, **short)
+
+
+def run_fit(checkpoint, out, stop=None):
+    """Run resumable_fit.py; with `stop`, send that signal once a checkpoint is there."""
+    script = Path(__file__).with_name("resumable_fit.py")
+    process = subprocess.Popen(
+        [sys.executable, script, checkpoint, out], stderr=subprocess.PIPE, text=True
+    )
+    if stop is None:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return np.load(out)
+    deadline = time.monotonic() + 120
+    while not list(Path(checkpoint).glob("moments-1/[0-9]*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(stop)
+    process.communicate()
+    assert process.returncode != 0, "the fit ended before it was stopped"
+    assert not Path(out).exists()
+    return None
+
+
+def test_killed_and_interrupted_fits_resume_to_the_same_end(tmp_path):
+    whole = run_fit("none", tmp_path / "whole.npz")
+    for stop in (signal.SIGKILL, signal.SIGINT):
+        checkpoint, out = tmp_path / stop.name, tmp_path / f"{stop.name}.npz"
+        run_fit(checkpoint, out, stop=stop)
+        resumed = run_fit(checkpoint, out)
+        for name in ("log_partition", "metric"):
+            np.testing.assert_allclose(resumed[name], whole[name], rtol=1e-5)
