@@ -43,7 +43,7 @@ def equilibrium_check(
     samples: Int8[Array, "..."],
     parameters: Float[Array, "..."],
     *,
-    threshold: float = 9.0,
+    threshold: float = 8.0,
     neighbours: int = 40,
 ) -> EquilibriumReport:
     """Find samples that the rest, at nearby (T, H), make unbelievable: frozen or mislabelled ones.

@@ -93,7 +93,7 @@ def relaxation_sweeps(parameters: Float[Array, "n 2"], *, size: int) -> Int[Arra
     """Heat-bath sweeps that bring an ordered start at each (T, H) to equilibrium.
 
     sweeps = 64 + 8 min(ξ, L)^2.17, z = 2.17 the dynamic exponent and ξ the correlation length,
-    1/ξ = max(1.76 |T − T_c|/T_c, 3 |H/T|^{8/15}), close to its scaling forms at the critical point.
+    1/ξ = max(1.76 |T − T_c|/T_c, 3 |H/T|^{8/15}), near its scaling forms at the critical point.
 
     >>> import jax.numpy as jnp
     >>> relaxation_sweeps(jnp.array([[5.0, 0.0], [CRITICAL_TEMPERATURE, 0.0]]), size=64).tolist()
