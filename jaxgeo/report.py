@@ -100,6 +100,16 @@ def in_double_precision(tree: Any) -> Any:
     return eqx.combine(jax.tree.map(lambda leaf: leaf.astype(jnp.float64), arrays), rest)
 
 
+@eqx.filter_jit
+def _length(metric, points):
+    return jg.length(metric, points)
+
+
+@eqx.filter_jit
+def _each(f, points):
+    return jax.vmap(f)(points)
+
+
 def curves_between(
     fit: LogPartitionFit,
     a: Sequence[float],
@@ -132,9 +142,9 @@ def curves_between(
             ("mixture", jg.mixture_geodesic(potential, *ends, ts, throw=False)),
             ("exponential", jg.exponential_geodesic(*ends, ts)),
         ):
-            points = jax.vmap(inverse)(eta)
+            points = _each(inverse, eta)
             finite = bool(jnp.isfinite(points).all())
-            curve_length = float(jg.length(metric, points)) if finite else float("nan")
+            curve_length = float(_length(metric, points)) if finite else float("nan")
             facts[kind] = {"length": curve_length}
             message = None if finite else "not converged"
             shown = points if finite else jnp.stack([start, end])
