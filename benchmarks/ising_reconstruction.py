@@ -1,4 +1,4 @@
-"""Error of the Ising reconstruction over several seeds, as JSON: one run a seed, nothing tuned here.
+"""Error of the Ising reconstruction over several seeds, as JSON: one run a seed, no tuning.
 
 python benchmarks/ising_reconstruction.py --seeds 0 1 2 --out benchmarks/results
 """
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxgeo._files import write_json, writable_directory
+
+from jaxgeo._files import writable_directory, write_json
 from jaxgeo.demos import run_ising, table
 
 

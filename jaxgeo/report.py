@@ -28,6 +28,8 @@ from jaxgeo.reconstruction import LogPartitionFit
 
 Grid = tuple[np.ndarray, ...]
 BOUNDARY_NODES = 81
+BOUNDARY_STRENGTH = 1.0
+"""A boundary is where log √det g stands out by this: weaker ridges may be noise of the fit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +102,20 @@ def in_double_precision(tree: Any) -> Any:
     return eqx.combine(jax.tree.map(lambda leaf: leaf.astype(jnp.float64), arrays), rest)
 
 
+def _geodesic(metric, start, end, domain) -> tuple[jg.GeodesicSolution, str]:
+    """The geodesic by the default solver or, across a crease too sharp for it, a finer one.
+
+    If neither converges, what the first one left, with its result code."""
+    first = jg.geodesic_bvp(metric, start, end, domain=domain, throw=False)
+    if bool(first.result == jg.RESULTS.successful):
+        return first, "Shooting()"
+    fine = jg.Relaxation(n_segments=256, max_iterations=1000)
+    second = jg.geodesic_bvp(metric, start, end, solver=fine, domain=domain, throw=False)
+    if bool(second.result == jg.RESULTS.successful):
+        return second, "Relaxation(n_segments=256, max_iterations=1000)"
+    return first, "Shooting()"
+
+
 @eqx.filter_jit
 def _length(metric, points):
     return jg.length(metric, points)
@@ -124,12 +140,13 @@ def curves_between(
     with jax.enable_x64(True):
         metric, potential = in_double_precision((fit.metric, fit.log_partition))
         start, end = jnp.asarray(a, jnp.float64), jnp.asarray(b, jnp.float64)
-        solution = jg.geodesic_bvp(metric, start, end, domain=domain, throw=False)
+        solution, solver = _geodesic(metric, start, end, domain)
         facts: dict[str, Any] = {
             "from": list(a),
             "to": list(b),
             "levi_civita": {
                 "result": describe(solution.result),
+                "solver": solver,
                 **{name: float(value) for name, value in solution.stats.items()},
             },
         }
@@ -158,7 +175,7 @@ def phase_boundary(fit: LogPartitionFit, axes: Grid) -> list[Ridge]:
     where a symmetry puts a boundary that a coarse grid would step over."""
     fine = [np.linspace(axis[0], axis[-1], BOUNDARY_NODES).astype(axis.dtype) for axis in axes]
     density = np.asarray(jg.on_grid(_LogVolumeDensity(fit.metric), fine), np.float64)
-    return ridges(fine, density) if np.isfinite(density).all() else []
+    return ridges(fine, density, threshold=BOUNDARY_STRENGTH) if np.isfinite(density).all() else []
 
 
 class _LogVolumeDensity(eqx.Module):

@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import jaxgeo as jg
 import numpy as np
 import pytest
 from flax import nnx
+
+import jaxgeo as jg
 from jaxgeo.reconstruction import ConvexPotential, LearnedChart
 
 A, B = jnp.array([0.2, -0.3]), jnp.array([0.9, 0.4])
