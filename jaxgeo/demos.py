@@ -1,5 +1,6 @@
 """Known systems, taken the whole way: samples, fit, and a report against the exact answer."""
 
+import functools
 import itertools
 import time
 from pathlib import Path
@@ -94,6 +95,7 @@ def run_ising(
     return facts
 
 
+@functools.cache
 def exact_ising(size: int, nodes: int) -> dict[str, np.ndarray]:
     """log Z and its η-gradient per site, and the metric of a whole lattice in (T, H), on the grid.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -87,7 +87,7 @@ def fit_log_partition(
     *,
     key: jax.Array,
     domain: Any,
-    natural_coordinates: Chart | Literal["learned"] | None = None,
+    natural_coordinates: Chart | str | None = None,
     summary: Callable | None = None,
     train_summary: bool = False,
     n_samples: int = 16_384,

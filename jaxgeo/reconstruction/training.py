@@ -149,7 +149,9 @@ def _is_stale(losses: np.ndarray, patience: int) -> bool:
     """Whether the last `patience` held-out losses brought nothing better (or were not finite)."""
     if len(losses) and not np.isfinite(losses[-1]):
         return True
-    return len(losses) > patience and np.min(losses[-patience:]) >= np.min(losses[:-patience])
+    if len(losses) <= patience:
+        return False
+    return bool(np.min(losses[-patience:]) >= np.min(losses[:-patience]))
 
 
 class Checkpoint:
