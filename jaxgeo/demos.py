@@ -128,9 +128,13 @@ class _ExactIsing:
         return hash(self.size)
 
     def __call__(self, t):
-        eta = ising.natural_coordinates(t)
-        value, gradient = jax.value_and_grad(ising.log_partition_per_site)(eta, self.size)
-        return value, gradient, ising.exact_metric(t, self.size)
+        def gradient_and_value(eta):
+            value, gradient = jax.value_and_grad(ising.log_partition_per_site)(eta, self.size)
+            return gradient, (gradient, value)
+
+        eta, jacobian = ising.natural_coordinates(t), jax.jacfwd(ising.natural_coordinates)(t)
+        hessian, (gradient, value) = jax.jacfwd(gradient_and_value, has_aux=True)(eta)
+        return value, gradient, self.size**2 * jacobian.T @ hessian @ jacobian
 
 
 def free_energy(

@@ -90,7 +90,6 @@ def critical_point(
         raise ValueError(f"`n_scan` must be at least 4, got {n_scan}.")
     if not isinstance(start + end, jax.core.Tracer) and np.array_equal(start, end):
         raise ValueError(f"`start` and `end` must differ, got {start} for both.")
-    check_metric(metric, start)
     if direction is not None and not callable(direction):
         direction = as_point(direction, "direction", start)
     peak = _peak(metric, start, end, direction, n_scan)
@@ -107,6 +106,8 @@ def critical_point(
 
 @eqx.filter_jit
 def _peak(metric: Metric, start: Array, end: Array, direction: Any, n_scan: int) -> CriticalPoint:
+    check_metric(metric, start)
+
     def point(s: Array) -> Array:
         return start + s * (end - start)
 

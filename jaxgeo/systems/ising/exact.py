@@ -79,13 +79,10 @@ def exact_metric(
     Costs eight gradients by renormalisation. See `log_partition_per_site` for errors.
     """
     jacobian = jax.jacfwd(natural_coordinates)(t)
-    eta = natural_coordinates(t)
-    if method == "trg":
-        log_partition_per_site(eta, size, method, bond_dimension)  # refuses bad arguments
-        curvature = tensor.hessian(eta, size, bond_dimension)
-    else:
-        curvature = jax.hessian(log_partition_per_site)(eta, size, method)
-    return size**2 * jacobian.T @ curvature @ jacobian
+    hessian = jax.hessian(log_partition_per_site)(
+        natural_coordinates(t), size, method, bond_dimension
+    )
+    return size**2 * jacobian.T @ hessian @ jacobian
 
 
 def brute_force_log_partition(

@@ -124,23 +124,28 @@ def log_partition(eta, size, bond_dimension):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def gradient(eta, size, bond_dimension):
-    return renormalise(eta, size, bond_dimension, True)[1:]
+def value_and_gradient(eta, size, bond_dimension):
+    """(3,): log Z / L² and its gradient."""
+    return renormalise(eta, size, bond_dimension, True)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def hessian(eta, size, bond_dimension):
-    """Fourth-order central differences of the gradient, symmetrised."""
+def two_derivatives(eta, size, bond_dimension):
+    """Value and gradient (3,), and the Hessian (2, 2): fourth-order differences of gradients.
+
+    One loop over nine points, so that no two batched eigendecompositions can run side by side:
+    jaxlib 0.10 and 0.11 wait for a thread pool from inside it, and two at once may wait for ever.
+    """
     steps = _difference_steps(eta, size)
     offsets = jnp.array([-2, -1, 1, 2], eta.dtype)
     weights = jnp.array([1, -8, 8, -1], eta.dtype) / 12
     displaced = eta[None, None] + offsets[None, :, None] * jnp.diag(steps)[:, None, :]
-    gradients = jax.lax.map(
-        lambda e: gradient(e, size, bond_dimension), displaced.reshape(-1, 2)
-    ).reshape(2, 4, 2)
+    points = jnp.concatenate([eta[None], displaced.reshape(-1, 2)])
+    jets = jax.lax.map(lambda e: renormalise(e, size, bond_dimension, True), points)
+    gradients = jets[1:, 1:].reshape(2, 4, 2)
     matrix = jnp.einsum("k,ikj->ij", weights, gradients) / steps[:, None]
     # The h-step resolves the field, the β-step the temperature: each is right about its own row.
-    return (matrix + matrix.T) / 2
+    return jets[0], (matrix + matrix.T) / 2
 
 
 def _difference_steps(eta, size):
@@ -158,17 +163,17 @@ def _difference_steps(eta, size):
 @log_partition.defjvp
 def _log_partition_jvp(size, bond_dimension, primals, tangents):
     (eta,), (direction,) = primals, tangents
-    slope = gradient(eta, size, bond_dimension)
-    return log_partition(eta, size, bond_dimension), jnp.dot(slope, direction)
+    jet = value_and_gradient(eta, size, bond_dimension)
+    return jet[0], jnp.dot(jet[1:], direction)
 
 
-@gradient.defjvp
-def _gradient_jvp(size, bond_dimension, primals, tangents):
+@value_and_gradient.defjvp
+def _value_and_gradient_jvp(size, bond_dimension, primals, tangents):
     (eta,), (direction,) = primals, tangents
-    matrix = hessian(eta, size, bond_dimension)
-    return gradient(eta, size, bond_dimension), jnp.dot(matrix, direction)
+    jet, hessian = two_derivatives(eta, size, bond_dimension)
+    return jet, jnp.concatenate([jnp.dot(jet[1:], direction)[None], jnp.dot(hessian, direction)])
 
 
-@hessian.defjvp
-def _hessian_jvp(size, bond_dimension, primals, tangents):
+@two_derivatives.defjvp
+def _two_derivatives_jvp(size, bond_dimension, primals, tangents):
     raise NotImplementedError("the renormalised log-partition has two derivatives, not three")
