@@ -11,21 +11,65 @@ HIGHEST = jax.lax.Precision.HIGHEST
 """Metrics are contracted at this precision, lest accelerators round to bfloat16 or TF32."""
 
 
+UNROLLED = 4
+"""Up to this size a factorisation is written out: twenty times faster in batches than LAPACK, and
+never waiting for the thread pool it runs on, as jaxlib 0.10 and 0.11 do for large batches."""
+
+
+def cholesky(matrix: Float[Array, "*n d d"]) -> Float[Array, "*n d d"]:
+    """The lower factor L of a matrix L Lᵀ; with NaNs where it is not positive definite."""
+    d = matrix.shape[-1]
+    if d > UNROLLED:
+        return jnp.linalg.cholesky(matrix)
+    rows: list[list[Array]] = []
+    for i in range(d):
+        row: list[Array] = []
+        for j, above in enumerate(rows):
+            rest = matrix[..., i, j]
+            for k in range(j):
+                rest = rest - row[k] * above[k]
+            row.append(rest / above[j])
+        pivot = matrix[..., i, i]
+        for entry in row:
+            pivot = pivot - entry**2
+        row.append(jnp.sqrt(jnp.where(pivot > 0, pivot, jnp.nan)))
+        rows.append(row)
+    padded = [row + [jnp.zeros_like(row[0])] * (d - len(row)) for row in rows]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in padded], axis=-2)
+
+
+def cholesky_solve(factor: Float[Array, "d d"], b: Float[Array, "d *m"]) -> Float[Array, "d *m"]:
+    """Solve `factor @ factor.T @ x = b` for a lower triangular `factor`."""
+    d = factor.shape[-1]
+    if d > UNROLLED:
+        return jax.scipy.linalg.cho_solve((factor, True), b)
+    x = list(b)
+    for i in range(d):
+        for k in range(i):
+            x[i] = x[i] - factor[i, k] * x[k]
+        x[i] = x[i] / factor[i, i]
+    for i in reversed(range(d)):
+        for k in range(i + 1, d):
+            x[i] = x[i] - factor[k, i] * x[k]
+        x[i] = x[i] / factor[i, i]
+    return jnp.stack(x)
+
+
 def solve_spd(matrix: Float[Array, "d d"], b: Float[Array, "d *m"]) -> Float[Array, "d *m"]:
     """Solve `matrix @ x = b` by Cholesky; NaN where `matrix` is not positive definite."""
-    factor = jax.lax.stop_gradient(jnp.linalg.cholesky(matrix))
+    factor = jax.lax.stop_gradient(cholesky(matrix))
     # its derivative is one more solve with the same factor; that of Cholesky itself costs far more
     return jax.lax.custom_linear_solve(
         lambda x: jnp.dot(matrix, x, precision=HIGHEST),
         b,
-        lambda _, y: jax.scipy.linalg.cho_solve((factor, True), y),
+        lambda _, y: cholesky_solve(factor, y),
         symmetric=True,
     )
 
 
 def logdet_spd(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
     """log det of a positive definite matrix by Cholesky; NaN where it is not one."""
-    return 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix))))
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(cholesky(matrix))))
 
 
 def quadratic_form(

@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgeo._linalg import HIGHEST, solve_spd
+from jaxgeo._linalg import HIGHEST, cholesky, cholesky_solve, solve_spd
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar
 from jaxgeo.geodesics.solution import first_failure, metric_result
@@ -102,7 +102,7 @@ def _direction(u: Array, factor: Array, g: Array, nu: Array) -> tuple[Array, Arr
     """
     n, d = u.shape
     eye = jnp.broadcast_to(jnp.eye(d, dtype=u.dtype), (n, d, d))
-    inverse = jax.vmap(lambda m, b: jax.scipy.linalg.cho_solve((m, True), b))(factor, eye)
+    inverse = jax.vmap(cholesky_solve)(factor, eye)
     force = (nu[1:] + nu[:-1]) / 2  # at the inner points: half from either neighbour
     after = jnp.dot(jnp.asarray(np.triu(np.ones((n, n - 1))), u.dtype), force, precision=HIGHEST)
     weighted = jnp.einsum("nij,nj->ni", inverse, after, precision=HIGHEST)
@@ -123,7 +123,7 @@ def _iterate(metric: Metric, rtol: Array, max_iterations: Array, state: _State) 
     eps = jnp.finfo(state.x.dtype).eps
     x = state.x + state.step * state.direction
     u, g, nu = _sweep(metric, x)
-    factor = jnp.linalg.cholesky(g)
+    factor = cholesky(g)
     health = first_failure(
         metric_result(g, factor),
         RESULTS.where(jnp.all(jnp.isfinite(nu)), RESULTS.successful, RESULTS.nonfinite),

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from jaxgeo._linalg import quadratic_form, safe_sqrt
+from jaxgeo._linalg import cholesky, quadratic_form, safe_sqrt
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Point, Scalar
 
@@ -89,7 +89,7 @@ def metric_result(g: Float[Array, "... d d"], factor: Array | None = None) -> An
     `factor`: the Cholesky factors, if they are at hand.
     """
     finite = jnp.all(jnp.isfinite(g))
-    factor = jnp.linalg.cholesky(g) if factor is None else factor
+    factor = cholesky(g) if factor is None else factor
     definite = jnp.all(jnp.isfinite(factor))
     failed = RESULTS.where(finite, RESULTS.metric_not_positive_definite, RESULTS.nonfinite)
     return RESULTS.where(definite, RESULTS.successful, failed)

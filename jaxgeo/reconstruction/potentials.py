@@ -1,5 +1,7 @@
 """Networks for the log-partition function: smooth, and convex by construction."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -44,27 +46,14 @@ class ConvexPotential(nnx.Module):
         sharpness: float = 4.0,
         rngs: nnx.Rngs,
     ):
-        m, d = points.shape
-        dtype = points.dtype
-        self.center = nnx.Variable(jnp.mean(points, axis=0))
-        self.spread = nnx.Variable(jnp.std(points, axis=0))
-        self.scale = nnx.Variable(jnp.asarray(scale, dtype))
-        x = (points - self.center[...][None, :]) / self.spread[...][None, :]
-        weights, biases = [], []
-        for _ in range(depth):
-            key = rngs.params()
-            weight = sharpness * jax.random.normal(key, (d, width), dtype) / d**0.5
-            at = x[jax.random.randint(rngs.params(), (width,), 0, m)]
-            weights.append(weight)
-            biases.append(-jnp.sum(weight * at.T, axis=0))
-        mean_of_units = jnp.log(jnp.expm1(jnp.asarray(1 / width, dtype)))  # softplus(.) = 1/width
-        self.weights = nnx.Param(jnp.stack(weights))
-        self.biases = nnx.Param(jnp.stack(biases))
-        noise = 0.5 * jax.random.normal(rngs.params(), (depth - 1, width, width), dtype)
-        self.positive = nnx.Param(mean_of_units + noise)
-        self.last = nnx.Param(jnp.full((width,), mean_of_units))
-        self.linear = nnx.Param(jnp.zeros((d,), dtype))
-        self.quadratic = nnx.Param(jnp.asarray(-6.0, dtype))
+        places = _places(points, jnp.asarray(sharpness, points.dtype), rngs.params(), width, depth)
+        center, spread, weights, biases, positive, last = places
+        self.center, self.spread = nnx.Variable(center), nnx.Variable(spread)
+        self.scale = nnx.Variable(jnp.asarray(scale, points.dtype))
+        self.weights, self.biases = nnx.Param(weights), nnx.Param(biases)
+        self.positive, self.last = nnx.Param(positive), nnx.Param(last)
+        self.linear = nnx.Param(jnp.zeros_like(center))
+        self.quadratic = nnx.Param(jnp.asarray(-6.0, points.dtype))
 
     def __call__(self, eta: Point) -> Scalar:
         x = (eta - self.center[...]) / self.spread[...]
@@ -80,3 +69,19 @@ class ConvexPotential(nnx.Module):
         return self.scale[...] * (
             h @ jax.nn.softplus(self.last[...]) + x @ self.linear[...] + bowl
         )
+
+
+@functools.partial(jax.jit, static_argnames=("width", "depth"))
+def _places(points, sharpness, key, width, depth):
+    """Standardisation, and the first weights of a `ConvexPotential`; compiled as one program."""
+    d = points.shape[1]
+    keys = jax.random.split(key, 3)
+    center, spread = jnp.mean(points, axis=0), jnp.std(points, axis=0)
+    x = (points - center[None, :]) / spread[None, :]
+    weights = sharpness * jax.random.normal(keys[0], (depth, d, width), x.dtype) / d**0.5
+    bends = x[jax.random.randint(keys[1], (depth, width), 0, len(points))]
+    biases = -jnp.einsum("ldw,lwd->lw", weights, bends)
+    mean_of_units = jnp.log(jnp.expm1(jnp.asarray(1 / width, x.dtype)))  # softplus(.) = 1/width
+    noise = 0.5 * jax.random.normal(keys[2], (depth - 1, width, width), x.dtype)
+    last = jnp.full((width,), mean_of_units)
+    return center, spread, weights, biases, mean_of_units + noise, last
