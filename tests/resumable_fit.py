@@ -13,7 +13,7 @@ def poisson_samples(key, rates):
     return jax.random.poisson(key, rates[:, 0])[:, None].astype(jnp.float32)
 
 
-def run(checkpoint, simulate=True):
+def run(checkpoint):
     return fit_log_partition(
         poisson_samples,
         key=jax.random.key(3),
@@ -21,8 +21,11 @@ def run(checkpoint, simulate=True):
         natural_coordinates=jnp.log,
         n_samples=1024,
         simulator_batch=256,
-        schedule=Schedule(steps=1500, learning_rate=1e-2, batch_size=256, every=50, patience=100),
-        refinement=Schedule(steps=200, learning_rate=1e-3, batch_size=256, every=50),
+        schedules=(
+            Schedule(steps=1500, learning_rate=1e-2, batch_size=256, every=50, patience=100),
+            Schedule(steps=200, learning_rate=1e-2, batch_size=256, every=50),
+            Schedule(steps=200, learning_rate=1e-2, batch_size=256, every=50),
+        ),
         width=16,
         checkpoint=checkpoint,
         progress=False,
@@ -31,7 +34,7 @@ def run(checkpoint, simulate=True):
 
 
 if __name__ == "__main__":
-    fit = run(sys.argv[1] if sys.argv[1] != "none" else None)
+    fit = run(sys.argv[1])
     grid = jnp.linspace(1.0, 20.0, 50, dtype=jnp.float32)[:, None]
     values = jax.vmap(lambda t: fit.log_partition(jnp.log(t)))(grid)
     np.savez(sys.argv[2], log_partition=values, metric=jax.vmap(fit.metric)(grid))

@@ -1,5 +1,6 @@
 """fit_log_partition on families whose metric is known; its refusals; its resumption."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,8 +18,11 @@ from jaxgeo.reconstruction import Dense, Identity, Schedule, fit_log_partition
 from jaxgeo.reconstruction.training import _advance
 
 QUICK = {
-    "schedule": Schedule(steps=1500, learning_rate=1e-2, batch_size=256),
-    "refinement": Schedule(steps=500, learning_rate=2e-3, batch_size=256),
+    "schedules": (
+        Schedule(steps=1000, learning_rate=2e-2, batch_size=256),
+        Schedule(steps=500, learning_rate=1e-2, batch_size=256),
+        Schedule(steps=1000, learning_rate=1e-2, batch_size=256),
+    ),
     "width": 32,
     "progress": False,
 }
@@ -48,10 +52,9 @@ def gaussian_fit():
     )
 
 
+@pytest.mark.xdist_group("gaussian_fit")
 def test_metric_of_a_gaussian_location_family(gaussian_fit):
-    """g = Σ. 8,192 samples fix the scale to 1.1 %; the rest, 0.19 here, is the potential's:
-
-    ripples of a network with 1,500 steps of training, on samples that each know little."""
+    """g = Σ. 8,192 samples fix the scale to 1.1 %; the rest is the potential's."""
     assert bool(gaussian_fit.result == RESULTS.successful)
     nodes = jnp.stack(jnp.meshgrid(*[jnp.linspace(-1.5, 1.5, 7, dtype=jnp.float32)] * 2), -1)
     metric = jax.vmap(gaussian_fit.metric)(nodes.reshape(-1, 2))
@@ -60,6 +63,7 @@ def test_metric_of_a_gaussian_location_family(gaussian_fit):
     assert abs(gaussian_fit.scale - 1) < max(0.1, 4 * gaussian_fit.scale_error)
 
 
+@pytest.mark.xdist_group("gaussian_fit")
 def test_posterior_of_a_gaussian_location_family(gaussian_fit):
     """p(θ|x) = N(Σ⁻¹x, Σ⁻¹), cut to the domain: its mean on a fine grid."""
     x = jnp.asarray(COVARIANCE @ np.array([0.3, -0.4]), jnp.float32)
@@ -74,6 +78,7 @@ def test_posterior_of_a_gaussian_location_family(gaussian_fit):
     assert outside == -jnp.inf
 
 
+@pytest.mark.xdist_group("gaussian_fit")
 def test_held_out_cross_entropy_is_near_that_of_the_exact_posterior(gaussian_fit):
     from jaxgeo.reconstruction.objectives import posterior_cross_entropy
 
@@ -87,6 +92,7 @@ def test_held_out_cross_entropy_is_near_that_of_the_exact_posterior(gaussian_fit
     assert abs(gaussian_fit.held_out_cross_entropy - float(exact.mean())) < tolerance
 
 
+@pytest.mark.xdist_group("gaussian_fit")
 def test_second_fit_does_not_retrace(gaussian_fit):
     before = _advance._cache_size()
     x, theta = gaussian(8192, 1)
@@ -206,37 +212,44 @@ def test_natural_coordinates_that_are_not_finite_are_refused():
 def test_checkpoint_of_another_fit_is_refused(tmp_path):
     arguments = {"key": jax.random.key(0), "checkpoint": tmp_path, "throw": False}
     arguments["progress"] = False
-    short = {"schedule": Schedule(10, 1e-3, every=5), "refinement": Schedule(5, 1e-3, every=5)}
+    short = {"schedules": (Schedule(5, 1e-3, every=5),) * 3}
     fit_log_partition(X, T, domain=SQUARE, **arguments, **short)
     with pytest.raises(ValueError, match="belongs to a fit of other data"):
         fit_log_partition(X[:150], T[:150], domain=SQUARE, **arguments, **short)
 
 
-def run_fit(checkpoint, out, stop=None):
-    """Run resumable_fit.py; with `stop`, send that signal once a checkpoint is there."""
+def run_fit(folder, name, stop=None):
+    """Run resumable_fit.py with the checkpoint `name`; with `stop`, send that signal once a
+    checkpoint is there. Later runs find what the first one compiled."""
     script = Path(__file__).with_name("resumable_fit.py")
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    checkpoint, out = folder / name, folder / f"{name}.npz"
     process = subprocess.Popen(
-        [sys.executable, script, checkpoint, out], stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, script, checkpoint, out],
+        stderr=subprocess.PIPE, text=True, env=os.environ | cache,
+    )  # fmt: skip
     if stop is None:
         _, errors = process.communicate()
         assert process.returncode == 0, errors
         return np.load(out)
     deadline = time.monotonic() + 120
-    while not list(Path(checkpoint).glob("moments-1/[0-9]*")) and time.monotonic() < deadline:
+    while not list(checkpoint.glob("moments/[0-9]*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(stop)
     process.communicate()
     assert process.returncode != 0, "the fit ended before it was stopped"
-    assert not Path(out).exists()
+    assert not out.exists()
     return None
 
 
 def test_killed_and_interrupted_fits_resume_to_the_same_end(tmp_path):
-    whole = run_fit("none", tmp_path / "whole.npz")
+    whole = run_fit(tmp_path, "whole")
     for stop in (signal.SIGKILL, signal.SIGINT):
-        checkpoint, out = tmp_path / stop.name, tmp_path / f"{stop.name}.npz"
-        run_fit(checkpoint, out, stop=stop)
-        resumed = run_fit(checkpoint, out)
+        run_fit(tmp_path, stop.name, stop=stop)
+        resumed = run_fit(tmp_path, stop.name)
         for name in ("log_partition", "metric"):
             np.testing.assert_allclose(resumed[name], whole[name], rtol=1e-5)

@@ -17,6 +17,8 @@ from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
 from jaxgeo.reconstruction.charts import LearnedChart
 from jaxgeo.reconstruction.objectives import (
     PairModel,
+    PosteriorModel,
+    dispersion_mismatch,
     moment_mismatch,
     pairwise_mismatch,
     posterior_cross_entropy,
@@ -37,10 +39,9 @@ from jaxgeo.reconstruction.samples import (
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
-MOMENTS = Schedule(steps=6_000, learning_rate=2e-2, batch_size=512)
-REFINEMENT = Schedule(steps=3_000, learning_rate=5e-3, batch_size=1024)
-SHARPNESS = (1.0, 4.0)
-"""Inverse widths, in standard deviations of η, of the bends that a potential may start with."""
+MOMENTS = Schedule(steps=4_000, learning_rate=2e-2, batch_size=512)
+POSTERIOR = Schedule(steps=3_000, learning_rate=2e-2, batch_size=1024)
+DISPERSION = Schedule(steps=3_000, learning_rate=1e-2, batch_size=512)
 CANDIDATES = 4096
 HELD_OUT_ROWS = 4096
 SHARPNESS_LIMIT = 0.8
@@ -92,8 +93,7 @@ def fit_log_partition(
     train_summary: bool = False,
     n_samples: int = 16_384,
     simulator_batch: int = 2_048,
-    schedule: Schedule = MOMENTS,
-    refinement: Schedule = REFINEMENT,
+    schedules: tuple[Schedule, Schedule, Schedule] = (MOMENTS, POSTERIOR, DISPERSION),
     width: int = 64,
     depth: int = 3,
     checkpoint: str | Path | None = None,
@@ -112,7 +112,9 @@ def fit_log_partition(
        factor makes the pooled held-out log-odds honest. The sharpness of the posterior is the
        metric's size, so this factor is what overfitting would otherwise inflate.
     3. *Potential.* A `ConvexPotential`, first with $\nabla\psi(\eta) = E[f|\eta]$ by least
-       squares, then by the likelihood of the Bregman posterior over the prior.
+       squares; then together with $f$ by the likelihood of the Bregman posterior over the prior,
+       $f$ moving within what the pairs leave open; last by the score of Dawid & Sebastiani, which
+       also asks for $\nabla^2\psi(\eta) = \mathrm{Cov}[f|\eta]$.
 
     **Arguments:**
 
@@ -127,7 +129,7 @@ def fit_log_partition(
       chosen by shape (`summaries.summary_for`).
     - `train_summary`: also train the summary's own parameters. By default its random features
       stay as they are, and only the linear readout is learned.
-    - `schedule`, `refinement`: training of the potential on the moments, then on the posterior.
+    - `schedules`: training on the moments, on the posterior, and on the dispersion (step 3).
     - `width`, `depth`: size of the potential.
     - `checkpoint`: a directory to write states to and to go on from after an interruption.
     - `progress`: show progress bars (never when the output is no terminal).
@@ -142,11 +144,12 @@ def fit_log_partition(
     `RESULTS.metric_not_positive_definite` if the metric is not so at a training parameter.
 
     **Cost:** O(n·8·(m d)²) per Newton step in the statistic for m features, 20 to 60 steps in
-    all; then `schedule.steps` gradient steps. 16,384 samples of a 64×64 lattice: about two
+    all; then the gradient steps of `schedules`. 16,384 samples of a 64×64 lattice: about two
     minutes on two cores.
 
     **Reference:** the problem: Lobashev, Guskov, Larchenko, Tamm (2025), arXiv 2506.10632. Step
-    1: Liang & Qin (2000), J. R. Stat. Soc. B 62, 773.
+    1: Liang & Qin (2000), J. R. Stat. Soc. B 62, 773. Step 3: Dawid & Sebastiani (1999), Ann.
+    Statist. 27, 65.
     """
     bounds = check_domain(domain)
     learned = isinstance(natural_coordinates, str)
@@ -159,13 +162,13 @@ def fit_log_partition(
     dtype = jnp.result_type(float) if parameters is None else _float_dtype(parameters)
     (
         pool_key, chart_key, split_key, pair_key, init_key, prior_key, moment_key, posterior_key,
-        candidate_key,
-    ) = jax.random.split(key, 9)  # fmt: skip
+        dispersion_key, candidate_key,
+    ) = jax.random.split(key, 10)  # fmt: skip
     pool = _pool(
         samples, parameters, bounds, pool_key, summary, dtype, n_samples, simulator_batch,
         train_summary, progress, directory,
         settings=(
-            jax.random.key_data(key).tolist(), schedule, refinement, width, depth, train_summary,
+            jax.random.key_data(key).tolist(), schedules, width, depth, train_summary,
             natural_coordinates if learned else "given",
         ),
     )  # fmt: skip
@@ -187,18 +190,20 @@ def fit_log_partition(
     history["ridges"] = statistic.ridge_losses
     scale, scale_error = statistic.cross_fit(pool, order)
 
-    matrix = statistic.readout() * (scale if np.isfinite(scale) else 1.0)
-    f = Statistic(
-        pool.summary, jnp.asarray(statistic.whitening.mean, dtype), jnp.asarray(matrix, dtype)
-    )
-    values = jnp.asarray((pool.features - statistic.whitening.mean) @ matrix, dtype)
+    honest = scale if np.isfinite(scale) else 1.0
+    white = jnp.asarray(statistic.white(pool.features), dtype)
     eta = _images(chart, t)
     prior = _each(chart, _uniform(prior_key, t.shape, bounds, dtype))
-    potential, traces = _fit_potential(
-        (eta, values, prior), training, held_out[:HELD_OUT_ROWS], (schedule, refinement),
-        keys=(init_key, moment_key, posterior_key), width=width, depth=depth, progress=progress,
-        directory=directory,
+    potential, readout, traces = _fit_potential(
+        (eta, white, prior), training, held_out[:HELD_OUT_ROWS],
+        jnp.asarray(honest * statistic.readout(), dtype),
+        jnp.asarray(honest * statistic.uncertainty(pool, training), dtype),
+        schedules, keys=(init_key, moment_key, posterior_key, dispersion_key), width=width,
+        depth=depth, progress=progress, directory=directory,
     )  # fmt: skip
+    matrix = jnp.asarray(statistic.whitening.matrix @ np.asarray(readout, np.float64), dtype)
+    f = Statistic(pool.summary, jnp.asarray(statistic.whitening.mean, dtype), matrix)
+    values = white @ readout
     history |= traces
     metric: Metric = HessianMetric(potential)
     if chart is not identity:
@@ -211,7 +216,7 @@ def fit_log_partition(
         natural_coordinates=chart,
         metric=metric,
         posterior=BregmanPosterior(potential, chart, f, jnp.asarray(bounds, dtype)),
-        result=_judge(metric, t[training], scale, entropies),
+        result=_judge(metric, t[training], scale, entropies, history),
         held_out_cross_entropy=entropies[0],
         held_out_cross_entropy_error=entropies[1],
         training_cross_entropy=entropies[2],
@@ -293,36 +298,39 @@ def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 
 def _fit_potential(
-    columns, training, held_out, schedules, *, keys, width, depth, progress, directory
-) -> tuple[ConvexPotential, dict[str, Trace]]:
-    """A potential from rows of (η, f, η of the prior): moments first, then the posterior.
+    columns, training, held_out, readout, spread, schedules, *, keys, width, depth, progress,
+    directory,
+) -> tuple[ConvexPotential, Array, dict[str, Trace]]:  # fmt: skip
+    """The potential and the readout of the statistic, from columns (η, features, η of the prior):
 
-    How sharply its units bend is chosen by the held-out moments: a phase boundary asks for sharp
-    ones, which would turn the noise of a smooth family into ripples of the metric."""
-    init_key, moment_key, posterior_key = keys
+    the moments of f; the posterior, which moves f too; the scatter of f about its mean."""
     rows, unseen = (tuple(column[chosen] for column in columns) for chosen in (training, held_out))
-    eta, values, _ = rows
-    size = jnp.sqrt(jnp.mean((values * jnp.std(eta, axis=0)[None, :]) ** 2))
-    fits = []
-    for sharpness in SHARPNESS:
-        start = ConvexPotential(
-            eta, scale=size, width=width, depth=depth, sharpness=sharpness, rngs=nnx.Rngs(init_key)
-        )
-        label = f"moments-{sharpness:g}"
-        fits.append(
-            minimize(
-                moment_mismatch, start, rows, unseen, key=moment_key, schedule=schedules[0],
-                label=label, progress=progress,
-                checkpoint=directory / label if directory else None,
-            )
+    moments, posterior, dispersion = schedules
+    (eta, white, _), (eta_unseen, white_unseen, _) = rows, unseen
+
+    def stage(objective, model, label, schedule, key, data, held_out, constants=None):
+        return minimize(
+            objective, model, data, held_out, constants=constants, key=key, schedule=schedule,
+            label=label, progress=progress, checkpoint=directory / label if directory else None,
         )  # fmt: skip
-    potential, moments = min(fits, key=lambda fit: np.nanmin(fit[1].held_out_loss, initial=np.inf))
-    potential, posterior = minimize(
-        posterior_mismatch, potential, rows, unseen, key=posterior_key, schedule=schedules[1],
-        label="posterior", progress=progress,
-        checkpoint=directory / "posterior" if directory else None,
+
+    size = jnp.sqrt(jnp.mean((white @ readout * jnp.std(eta, axis=0)[None, :]) ** 2))
+    start = ConvexPotential(eta, scale=size, width=width, depth=depth, rngs=nnx.Rngs(keys[0]))
+    history = {}
+    potential, history["moments"] = stage(
+        moment_mismatch, start, "moments", moments, keys[1], (eta, white @ readout),
+        (eta_unseen, white_unseen @ readout),
     )  # fmt: skip
-    return potential, {"moments": moments, "posterior": posterior}
+    model, history["posterior"] = stage(
+        posterior_mismatch, PosteriorModel(potential, readout, spread), "posterior", posterior,
+        keys[2], rows, unseen, jnp.asarray(1 / len(eta), eta.dtype),
+    )  # fmt: skip
+    readout = model.readout()
+    potential, history["dispersion"] = stage(
+        dispersion_mismatch, model.potential, "dispersion", dispersion, keys[3],
+        (eta, white @ readout), (eta_unseen, white_unseen @ readout),
+    )  # fmt: skip
+    return potential, readout, history
 
 
 def _train_on_pairs(
@@ -332,14 +340,14 @@ def _train_on_pairs(
     """Train the chart, the summary, or both, with the readout, on the pairwise likelihood."""
     dtype = t.dtype
     whitening = tuple(jnp.asarray(a, dtype) for a in statistic.whitening[:2])
-    white = (pool.features - statistic.whitening.mean) @ statistic.whitening.matrix
+    inputs = pool.samples if train_summary else statistic.white(pool.features).astype(dtype)
     constants = {
-        "inputs": jnp.asarray(pool.samples if train_summary else white.astype(dtype)),
+        "inputs": jnp.asarray(inputs),
         "parameters": t if trained_chart is not None else _images(chart, t),
         "whitening": whitening,
     }
     model = PairModel(
-        jnp.asarray(statistic.matrix / statistic.spread, dtype),
+        jnp.asarray(statistic.readout(), dtype),
         trained_chart,
         pool.summary if train_summary else None,
     )
@@ -385,10 +393,11 @@ def _cross_entropies(
     return float(unseen.mean()), error, float(seen.mean())
 
 
-def _judge(metric, t, scale, entropies) -> Any:
+def _judge(metric, t, scale, entropies, history) -> Any:
     """Whether the fit may be called one."""
     unseen, error, seen = entropies
-    if not np.isfinite(unseen):
+    losses = [trace.held_out_loss for trace in history.values() if isinstance(trace, Trace)]
+    if not np.isfinite(np.concatenate([[unseen], *losses])).all():
         return RESULTS.nonfinite
     if not np.isfinite(scale):
         return RESULTS.scale_unresolved

@@ -7,36 +7,84 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxgeo._linalg import cholesky, cholesky_solve
 from jaxgeo._typing import Chart, Point, Potential
 from jaxgeo.reconstruction.potentials import ConvexPotential
 
 
 def moment_mismatch(
-    potential: ConvexPotential, batch: tuple[Array, Array, Array], constants: None = None
+    potential: ConvexPotential, batch: tuple[Array, Array], constants: None = None
 ) -> Float[Array, ""]:
     r"""Mean of $\|(\nabla\psi(\eta_i) - f_i) \cdot w / s\|^2$ over the rows $(\eta_i, f_i)$.
 
     Its minimum is $\nabla\psi(\eta) = E[f|\eta]$, the moment equation of an exponential family;
     $w$ and $s$, the potential's own standardisation, make it free of units."""
-    eta, statistic, _ = batch
+    eta, statistic = batch
     gradients = jax.vmap(jax.grad(lambda x, psi: psi(x), argnums=0), (0, None))(eta, potential)
     unit = potential.spread[...] / potential.scale[...]
     return jnp.mean(jnp.sum(((gradients - statistic) * unit[None, :]) ** 2, axis=1))
 
 
+class PosteriorModel(nnx.Module):
+    r"""A potential, and the readout $A$ of the statistic $f = A\varphi$, to be refined together.
+
+    The readout moves by $A = A_0 + S\delta$, with $S$ a square root of the covariance that the
+    pairs leave it: a unit step in any direction of $\delta$ is one standard error."""
+
+    def __init__(
+        self,
+        potential: ConvexPotential,
+        readout: Float[Array, "r d"],
+        spread: Float[Array, "r*d r*d"],
+    ):
+        self.potential = potential
+        self.start = nnx.Variable(readout)
+        self.spread = nnx.Variable(spread)
+        self.offset = nnx.Param(jnp.zeros(readout.size, readout.dtype))
+
+    def readout(self) -> Float[Array, "r d"]:
+        start = self.start[...]
+        return start + (self.spread[...] @ self.offset[...]).reshape(start.shape)
+
+
 def posterior_mismatch(
-    potential: ConvexPotential, batch: tuple[Array, Array, Array], constants: None = None
+    model: PosteriorModel, batch: tuple[Array, Array, Array], constants: float | Array
 ) -> Float[Array, ""]:
     r"""Mean of $-\log p(\eta_i | x_i)$ among $\eta_i$ and as many $\eta_j$ of the prior as rows,
 
-    with $p(\eta|x) \propto \exp(\langle f(x), \eta\rangle - \psi(\eta))$: convex in $\psi$.
-    The moments weigh errors by their square, this by what they cost the posterior."""
-    eta, statistic, prior = batch
-    psi, psi_prior = (jax.vmap(lambda x: potential(x))(points) for points in (eta, prior))
+    with $p(\eta|x) \propto \exp(\langle f(x), \eta\rangle - \psi(\eta))$: jointly convex in $f$
+    and $\psi$. Unlike the pairs it knows that $E[f|\eta]$ is a gradient, which ties what one
+    component of $f$ says to the other. Batches are rows of $(\eta, \varphi, \eta_\text{prior})$;
+    `constants` is the weight of $\tfrac12\|\delta\|^2$, one over the number of samples."""
+    eta, features, prior = batch
+    statistic = features @ model.readout()
+    psi, psi_prior = (jax.vmap(lambda x: model.potential(x))(points) for points in (eta, prior))
     own = jnp.sum(statistic * eta, axis=1) - psi
     others = statistic @ prior.T - psi_prior[None, :]
     every = jnp.concatenate([own[:, None], others], axis=1)
-    return jnp.mean(jax.nn.logsumexp(every, axis=1) - own)
+    tie = 0.5 * constants * jnp.sum(model.offset[...] ** 2)
+    return jnp.mean(jax.nn.logsumexp(every, axis=1) - own) + tie
+
+
+def dispersion_mismatch(
+    potential: ConvexPotential, batch: tuple[Array, Array], constants: None = None
+) -> Float[Array, ""]:
+    r"""Mean of $\tfrac12 r_i^\top g_i^{-1} r_i + \tfrac12 \log\det g_i$, a normal law's score,
+
+    with $r_i = \nabla\psi(\eta_i) - f_i$ and $g = \nabla^2\psi$: least, over all means and
+    covariances, at those of $f$ given $\eta$ (Dawid & Sebastiani 1999), which for an exponential
+    family are $\nabla\psi$ and $g$. The scatter of the samples about their mean so informs the
+    metric itself and not only its integral, and every direction counts by its own noise."""
+    unit = potential.spread[...]
+
+    def score(x: Point, f: Array) -> Float[Array, ""]:
+        gradient = jax.grad(lambda x: potential(x))
+        residual = (gradient(x) - f) * unit
+        factor = cholesky(jax.jacfwd(gradient)(x) * jnp.outer(unit, unit))
+        half_logdet = jnp.sum(jnp.log(jnp.diagonal(factor)))
+        return 0.5 * residual @ cholesky_solve(factor, residual) + half_logdet
+
+    return jnp.mean(jax.vmap(score)(*batch))
 
 
 class PairModel(nnx.Module):

@@ -148,6 +148,14 @@ def pairwise_loss(margins: Float[Array, " p"]) -> Float[Array, ""]:
     return jnp.mean(jax.nn.softplus(-margins))
 
 
+@jax.jit
+def pairwise_curvature(pairs: Pairs, matrix: Float[Array, "r d"]) -> Float[Array, "r*d r*d"]:
+    """The Hessian of −Σ log σ(margin) over the pairs with respect to the entries of A."""
+    design = (pairs.features[:, :, None] * pairs.coordinates[:, None, :]).reshape(-1, matrix.size)
+    wrong = jax.nn.sigmoid(pairs.margins(matrix))
+    return (design.T * (wrong * (1 - wrong))[None, :]) @ design
+
+
 def choose_ridge(
     training: Pairs, held_out: Pairs, penalty: Float[Array, " r"]
 ) -> tuple[float, list[float]]:
@@ -207,16 +215,29 @@ class LinearStatistic(eqx.Module):
         return cls(whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta)
 
     def pairs(self, pool: Pool, rows: np.ndarray, dtype=None, k: int = 2) -> Pairs:
-        white = (pool.features[rows] - self.whitening.mean) @ self.whitening.matrix
         eta = (self.eta[rows] - self.center) / self.spread
         t = pool.parameters[rows]
         near = pairs_at_all_scales((t - t.min(axis=0)) / np.ptp(t, axis=0), k)
         dtype = dtype or self.matrix.dtype
-        return Pairs.between(white.astype(dtype), eta.astype(dtype), near)
+        return Pairs.between(
+            self.white(pool.features[rows]).astype(dtype), eta.astype(dtype), near
+        )
+
+    def white(self, features: np.ndarray) -> np.ndarray:
+        return (features - self.whitening.mean) @ self.whitening.matrix
 
     def readout(self) -> np.ndarray:
-        """(m, d): from features to nats per unit of natural coordinate."""
-        return self.whitening.matrix @ (self.matrix.astype(np.float64) / self.spread)
+        """(r, d): from whitened features to nats per unit of natural coordinate."""
+        return self.matrix.astype(np.float64) / self.spread
+
+    def uncertainty(self, pool: Pool, rows: np.ndarray) -> np.ndarray:
+        """S (r d, r d) with S Sᵀ the inverse curvature of the penalised pairwise loss at A."""
+        curvature = np.array(pairwise_curvature(self.pairs(pool, rows), self.matrix), np.float64)
+        curvature += np.diag(np.repeat(self.ridge * self.whitening.penalty, len(self.spread)))
+        values, directions = np.linalg.eigh(curvature)
+        values = np.maximum(values, 1e-6 * values[-1])  # what float32 can tell from zero
+        units = np.tile(self.spread, len(self.matrix))
+        return directions / np.sqrt(values) / units[:, None]
 
     def cross_fit(self, pool: Pool, order: np.ndarray) -> tuple[float, float]:
         """The scale that makes held-out log-odds honest, and its jackknife standard error."""

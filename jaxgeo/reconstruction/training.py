@@ -127,7 +127,7 @@ def minimize(
             held_out_loss = float(
                 _evaluate(graph, objective, state["params"], rest, held_out, constants)
             )
-            if not np.nanmin(state["held_out_loss"], initial=np.inf) <= held_out_loss:
+            if held_out_loss < np.nanmin(state["held_out_loss"], initial=np.inf):
                 state["best"] = state["params"]
             state["training_loss"][entry] = float(loss)
             state["held_out_loss"][entry] = held_out_loss
