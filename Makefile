@@ -11,7 +11,7 @@ test: .venv/installed ## lint, types, and the test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadscope
 
 bench: .venv/installed ## the long measurements; writes benchmarks/results
 	$(BIN)/python benchmarks/ising_sampler.py
