@@ -14,7 +14,7 @@ test: .venv/installed ## lint, types, and the test suite
 	$(BIN)/pytest -n 2 --dist loadscope
 
 bench: .venv/installed ## the long measurements; writes benchmarks/results
-	$(BIN)/python benchmarks/ising_sampler.py
+	$(BIN)/python benchmarks/ising_sampler.py --out benchmarks/results/ising-sampler.json
 	$(BIN)/python benchmarks/ising_reconstruction.py
 
 .venv/installed: pyproject.toml constraints.txt
