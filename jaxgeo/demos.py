@@ -149,13 +149,23 @@ def free_energy(
     }
 
 
-def _critical_temperature(fit: jg.LogPartitionFit, size: int) -> dict[str, Any]:
-    """Where the specific heat T² g_TT per site peaks at H = 0, beside the finite lattice's own."""
+def _critical_temperature(fit: jg.LogPartitionFit, size: int) -> dict[str, float]:
+    """Where the reconstructed metric peaks on H = 0, beside the exact lattice's specific heat.
+
+    Two readings: the Fisher information of T, g_TT, and the specific heat, T² g_TT per site. At
+    the exact lattice's sharp peak they agree to 0.003; at a smeared one the first lies lower."""
     dtype = fit.log_partition.center[...].dtype
     ends = [jnp.asarray([t, 0.0], dtype) for t in ISING_DOMAIN[0]]
-    peak = critical_point(fit.metric, *ends, direction=_temperature_direction, throw=False)
-    found, exact = float(peak.point[0]), float(ising.specific_heat_peak(size))
-    return {"reconstructed": found, "exact_finite_lattice": exact, "error": found - exact}
+    exact = float(ising.specific_heat_peak(size))
+    found = {"exact_specific_heat": exact}
+    for name, direction in (
+        ("fisher_information", jnp.asarray([1.0, 0.0], dtype)),
+        ("specific_heat", _temperature_direction),
+    ):
+        peak = critical_point(fit.metric, *ends, direction=direction, throw=False)
+        found[name] = float(peak.point[0])
+        found[f"{name}_error"] = found[name] - exact
+    return found
 
 
 def _temperature_direction(t):
@@ -180,8 +190,8 @@ def table(facts: dict[str, Any]) -> str:
             *lines,
             f"gauge-free metric error, median      {facts['metric_error_median']:.3f}; where the "
             f"samples inform it {facts['metric_error_median_where_informed']:.3f}",
-            f"critical temperature at H = 0        {tc['reconstructed']:.3f}, exact finite "
-            f"lattice {tc['exact_finite_lattice']:.3f}",
+            f"critical temperature at H = 0        {tc['fisher_information']:.3f} (peak of g_TT), "
+            f"{tc['specific_heat']:.3f} (of T^2 g_TT); exact {tc['exact_specific_heat']:.3f}",
             f"fit                                  {fit['result']}; held-out cross-entropy "
             f"{fit['held_out_cross_entropy']:.2f} ± {fit['held_out_cross_entropy_error']:.2f}, "
             f"seen {fit['training_cross_entropy']:.2f}",
