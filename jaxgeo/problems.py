@@ -11,6 +11,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgeo._typing import Metric, Point, Scalar, Vector
+from jaxgeo.systems import families
+from jaxgeo.systems.families import categorical_distance as categorical_distance
+from jaxgeo.systems.families import categorical_metric as categorical_metric
+from jaxgeo.systems.families import categorical_probabilities as categorical_probabilities
+from jaxgeo.systems.families import log_sum_exp as log_sum_exp
+from jaxgeo.systems.families import normal_distance as normal_distance
+from jaxgeo.systems.families import normal_metric as normal_metric
+from jaxgeo.systems.families import poisson_distance as poisson_distance
+from jaxgeo.systems.families import poisson_metric as poisson_metric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,58 +104,6 @@ def ball_distance(z0: Point, z1: Point) -> Scalar:
     return 2 * jnp.arcsinh(jnp.linalg.norm(z1 - z0) / jnp.sqrt(conformal))
 
 
-def normal_metric(z: Float[Array, "2"]) -> Float[Array, "2 2"]:
-    """Fisher information of the normal distribution in (μ, σ): diag(1, 2)/σ²."""
-    return jnp.diag(jnp.stack([jnp.ones_like(z[1]), 2 * jnp.ones_like(z[1])])) / z[1] ** 2
-
-
-def normal_distance(z0: Float[Array, "2"], z1: Float[Array, "2"]) -> Scalar:
-    """2√2 artanh √[(Δμ² + 2Δσ²)/(Δμ² + 2(σ0 + σ1)²)]; (0,1) to (1,2): 1.189381."""
-    shift = (z1[0] - z0[0]) ** 2
-    near, far = shift + 2 * (z1[1] - z0[1]) ** 2, shift + 2 * (z1[1] + z0[1]) ** 2
-    return 2 * jnp.sqrt(2.0) * jnp.arctanh(jnp.sqrt(near / far))
-
-
-def log_sum_exp(theta: Point) -> Scalar:
-    """log(1 + Σ exp θᵢ): the log-partition function of d + 1 categories, the last its reference.
-
-    Its gradient holds the probabilities of the first d categories; its Hessian is
-    diag(p) − ppᵀ, the Fisher information.
-    """
-    logits = jnp.append(theta, jnp.zeros((), theta.dtype))
-    top = jnp.max(logits)
-    return jnp.log(jnp.sum(jnp.exp(logits - top))) + top
-
-
-def categorical_probabilities(theta: Point) -> Float[Array, " d_plus_1"]:
-    """All d + 1 probabilities."""
-    logits = jnp.append(theta, jnp.zeros((), theta.dtype))
-    return jnp.exp(logits - log_sum_exp(theta))
-
-
-def categorical_metric(theta: Point) -> Float[Array, "d d"]:
-    """diag(p) − ppᵀ, in natural coordinates: a sphere of radius 2."""
-    p = categorical_probabilities(theta)[:-1]
-    return jnp.diag(p) - jnp.outer(p, p)
-
-
-def categorical_distance(theta0: Point, theta1: Point) -> Scalar:
-    """2 arccos Σ√(pq), by the half-chord."""
-    x = jnp.sqrt(categorical_probabilities(theta0))
-    y = jnp.sqrt(categorical_probabilities(theta1))
-    return 4 * jnp.arctan2(jnp.linalg.norm(x - y), jnp.linalg.norm(x + y))
-
-
-def poisson_metric(z: Point) -> Float[Array, "d d"]:
-    """Fisher information of independent Poisson counts of rates z: diag(1/z). Flat."""
-    return jnp.diag(1 / z)
-
-
-def poisson_distance(z0: Point, z1: Point) -> Scalar:
-    """2|√z1 − √z0|."""
-    return 2 * jnp.linalg.norm(jnp.sqrt(z1) - jnp.sqrt(z0))
-
-
 def poisson_exp(z: Point, v: Vector) -> Point:
     """(√z + v/(2√z))², a straight line in √z."""
     return (jnp.sqrt(z) + v / (2 * jnp.sqrt(z))) ** 2
@@ -154,6 +111,19 @@ def poisson_exp(z: Point, v: Vector) -> Point:
 
 def _box(*bounds: tuple[float, float]) -> np.ndarray:
     return np.array(bounds)
+
+
+def _of_family(
+    family: families.Family,
+    curvature: float,
+    pairs: np.ndarray,
+    exp: Callable[[Point, Vector], Point] | None = None,
+) -> Problem:
+    """The Fisher metric of a family of distributions as a problem."""
+    if family.distance is None:
+        raise ValueError(f"the distance of {family.name} is not known in closed form.")
+    domain = family.domain(pairs.shape[-1])
+    return Problem(family.name, family.metric, family.distance, curvature, domain, pairs, exp)
 
 
 PROBLEMS: tuple[Problem, ...] = (
@@ -191,28 +161,19 @@ PROBLEMS: tuple[Problem, ...] = (
         _box((-1, 1), (-1, 1)),
         np.array([[[0.5, 0.5], [0.5, -0.5]], [[-0.3, 0.2], [0.6, 0.1]]]),
     ),
-    Problem(
-        "normal",
-        normal_metric,
-        normal_distance,
+    _of_family(
+        families.normal,
         -0.5,
-        _box((-np.inf, np.inf), (0, np.inf)),
         np.array([[[0.0, 1.0], [1.0, 2.0]], [[-2, 1], [2, 0.8]], [[0, 0.2], [0.5, 3]]]),
     ),
-    Problem(
-        "categorical",
-        categorical_metric,
-        categorical_distance,
+    _of_family(
+        families.categorical,
         0.25,
-        _box((-np.inf, np.inf), (-np.inf, np.inf)),
         np.array([[[0.0, 0.0], [1.0, -1.0]], [[-1.5, 1.0], [2.0, 0.5]]]),
     ),
-    Problem(
-        "poisson",
-        poisson_metric,
-        poisson_distance,
+    _of_family(
+        families.poisson,
         0.0,
-        _box((0, np.inf), (0, np.inf)),
         np.array([[[1.0, 2.0], [3.0, 0.5]], [[0.5, 0.5], [4.0, 6.0]]]),
         poisson_exp,
     ),

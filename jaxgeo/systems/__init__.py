@@ -1,1 +1,4 @@
 """Generators whose samples come with exact answers to measure a reconstruction against."""
+
+from jaxgeo.systems import families as families
+from jaxgeo.systems import ising as ising
