@@ -10,17 +10,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxgeo._results import RESULTS as RESULTS
+from jaxgeo.geodesics import FrechetMean as FrechetMean
 from jaxgeo.geodesics import GeodesicSolution as GeodesicSolution
+from jaxgeo.geodesics import JacobiField as JacobiField
+from jaxgeo.geodesics import KMeans as KMeans
 from jaxgeo.geodesics import Relaxation as Relaxation
 from jaxgeo.geodesics import Shooting as Shooting
+from jaxgeo.geodesics import TangentPCA as TangentPCA
+from jaxgeo.geodesics import alpha_geodesic as alpha_geodesic
+from jaxgeo.geodesics import conjugate_time as conjugate_time
 from jaxgeo.geodesics import distance as distance
 from jaxgeo.geodesics import exp as exp
+from jaxgeo.geodesics import frechet_mean as frechet_mean
 from jaxgeo.geodesics import geodesic_bvp as geodesic_bvp
 from jaxgeo.geodesics import geodesic_ivp as geodesic_ivp
+from jaxgeo.geodesics import jacobi_field as jacobi_field
+from jaxgeo.geodesics import kmeans as kmeans
 from jaxgeo.geodesics import log as log
+from jaxgeo.geodesics import pairwise_distances as pairwise_distances
+from jaxgeo.geodesics import parallel_transport as parallel_transport
+from jaxgeo.geodesics import tangent_pca as tangent_pca
+from jaxgeo.geometry import alpha_christoffel as alpha_christoffel
 from jaxgeo.geometry import bregman_divergence as bregman_divergence
 from jaxgeo.geometry import christoffel as christoffel
 from jaxgeo.geometry import christoffel_first as christoffel_first
+from jaxgeo.geometry import conjugate_potential as conjugate_potential
+from jaxgeo.geometry import covariant_derivative as covariant_derivative
 from jaxgeo.geometry import energy as energy
 from jaxgeo.geometry import expectation_parameters as expectation_parameters
 from jaxgeo.geometry import exponential_geodesic as exponential_geodesic
@@ -36,12 +51,16 @@ from jaxgeo.geometry import ricci as ricci
 from jaxgeo.geometry import riemann as riemann
 from jaxgeo.geometry import scalar_curvature as scalar_curvature
 from jaxgeo.geometry import sectional_curvature as sectional_curvature
+from jaxgeo.geometry import symmetrized_divergence as symmetrized_divergence
 from jaxgeo.geometry import volume_density as volume_density
 from jaxgeo.grids import on_grid as on_grid
+from jaxgeo.metrics import ConformalMetric as ConformalMetric
 from jaxgeo.metrics import HessianMetric as HessianMetric
+from jaxgeo.metrics import ProductMetric as ProductMetric
 from jaxgeo.metrics import PullbackMetric as PullbackMetric
 from jaxgeo.metrics import RegularizedMetric as RegularizedMetric
 from jaxgeo.metrics import ReparametrizedMetric as ReparametrizedMetric
+from jaxgeo.metrics import SumMetric as SumMetric
 
 if TYPE_CHECKING:
     from jaxgeo import phases as phases
@@ -49,22 +68,31 @@ if TYPE_CHECKING:
     from jaxgeo import problems as problems
     from jaxgeo import reconstruction as reconstruction
     from jaxgeo import systems as systems
+    from jaxgeo.geodesics.neural import NeuralGeodesic as NeuralGeodesic
+    from jaxgeo.geodesics.neural import NeuralGeodesicFit as NeuralGeodesicFit
+    from jaxgeo.geodesics.neural import fit_neural_geodesics as fit_neural_geodesics
     from jaxgeo.reconstruction import LogPartitionFit as LogPartitionFit
     from jaxgeo.reconstruction import fit_log_partition as fit_log_partition
 
 __version__ = "0.1.0"
 
 _MODULES = ("phases", "plotting", "problems", "reconstruction", "systems")
-_FROM_RECONSTRUCTION = ("LogPartitionFit", "fit_log_partition")
+_LAZY = {
+    "LogPartitionFit": "reconstruction",
+    "fit_log_partition": "reconstruction",
+    "NeuralGeodesic": "geodesics.neural",
+    "NeuralGeodesicFit": "geodesics.neural",
+    "fit_neural_geodesics": "geodesics.neural",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"jaxgeo.{name}")
-    if name in _FROM_RECONSTRUCTION:
-        return getattr(importlib.import_module("jaxgeo.reconstruction"), name)
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"jaxgeo.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'jaxgeo' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES, *_FROM_RECONSTRUCTION])
+    return sorted([*globals(), *_MODULES, *_LAZY])

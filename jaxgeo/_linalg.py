@@ -5,7 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 HIGHEST = jax.lax.Precision.HIGHEST
 """Metrics are contracted at this precision, lest accelerators round to bfloat16 or TF32."""
@@ -53,6 +53,19 @@ def cholesky_solve(factor: Float[Array, "d d"], b: Float[Array, "d *m"]) -> Floa
             x[i] = x[i] - factor[k, i] * x[k]
         x[i] = x[i] / factor[i, i]
     return jnp.stack(x)
+
+
+def negative_eigenvalues(matrix: Float[Array, "d d"]) -> Int[Array, ""]:
+    """How many eigenvalues of a symmetric matrix are negative, by Sylvester's law of inertia."""
+
+    def eliminate(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        rest, count = carry
+        column, pivot = rest[:, k], rest[k, k]
+        rest = rest - column[:, None] * (column / jnp.where(pivot == 0, 1, pivot))[None, :]
+        return rest, count + (pivot < 0)
+
+    start = (matrix, jnp.zeros((), jnp.int32))
+    return jax.lax.fori_loop(0, matrix.shape[-1], eliminate, start)[1]
 
 
 def solve_spd(matrix: Float[Array, "d d"], b: Float[Array, "d *m"]) -> Float[Array, "d *m"]:

@@ -21,8 +21,18 @@ class RESULTS(diffrax.RESULTS):
         "point. The metric may be discontinuous, or not the one whose derivative is taken."
     )
     metric_not_positive_definite = (
-        "The metric was not positive definite at a point that the computation needed. If the "
-        "metric is degenerate by nature, say so with `jaxgeo.RegularizedMetric`."
+        "The metric was not positive definite, to working precision, at a point that the "
+        "computation needed. If the metric is degenerate by nature, as a pullback whose Jacobian "
+        "loses rank, say so with `jaxgeo.RegularizedMetric`."
+    )
+    not_resolved = (
+        "The speed along the computed geodesic is not constant: the curve bends faster than the "
+        "steps follow. Give more segments, or a smaller tolerance."
+    )
+    conjugate_point = (
+        "The curve solves the geodesic equation but passes a point conjugate to its start, so "
+        "it is not the shortest even among its neighbours; or its end is such a point, and many "
+        "geodesics of one length join the ends."
     )
     left_domain = "The curve left the domain in which the metric is known."
     overfitted = (

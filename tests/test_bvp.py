@@ -50,8 +50,6 @@ def test_relaxation_is_of_second_order():
         )
         assert solution.result == RESULTS.successful
         errors.append(length(problems.half_plane_metric, solution.points) - exact)
-        # the discrete energy is at its minimum: no nearby curve of as many points has less
-        np.testing.assert_allclose(solution.stats["residual"], 0, atol=1e-6)
     orders = np.log2(np.abs(np.array(errors[:-1]) / np.array(errors[1:])))
     np.testing.assert_allclose(orders, [2], atol=0.15)
 

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from oracles import wavy
 
 from jaxgeo import problems
-from jaxgeo.geometry import christoffel, christoffel_first, geodesic_acceleration
+from jaxgeo.geometry import (
+    alpha_christoffel,
+    christoffel,
+    christoffel_first,
+    covariant_derivative,
+    geodesic_acceleration,
+)
 from jaxgeo.metrics import HessianMetric, PullbackMetric, RegularizedMetric, ReparametrizedMetric
 
 EXACT = 1e-11
@@ -100,3 +106,37 @@ def test_an_indefinite_metric_gives_nan_and_not_a_number():
 
     assert jnp.all(jnp.isnan(geodesic_acceleration(indefinite, Z, V)))
     assert jnp.all(jnp.isnan(jax.jit(lambda z: christoffel(indefinite, z))(Z)))
+
+
+def test_alpha_connections_are_dual_in_pairs():
+    # ∂ₖgᵢⱼ = Γ⁽ᵅ⁾ₖᵢⱼ + Γ⁽⁻ᵅ⁾ₖⱼᵢ, and the mean of both is Levi-Civita's
+    theta, alpha = jnp.array([0.3, -0.7]), 0.6
+    metric = HessianMetric(problems.log_sum_exp)
+    one = alpha_christoffel(problems.log_sum_exp, theta, alpha)
+    other = alpha_christoffel(problems.log_sum_exp, theta, -alpha)
+    np.testing.assert_allclose((one + other) / 2, christoffel(metric, theta), atol=1e-14)
+    lowered = jnp.einsum("lk,kij->lij", metric(theta), one + jnp.swapaxes(other, 1, 2))
+    np.testing.assert_allclose(lowered, jax.jacfwd(metric)(theta), atol=1e-14)
+
+
+def test_christoffels_of_a_hessian_metric_are_those_of_its_matrix():
+    theta, metric = jnp.array([0.3, -0.7]), HessianMetric(problems.log_sum_exp)
+    np.testing.assert_allclose(
+        christoffel(metric, theta), christoffel(lambda z: metric(z), theta), atol=1e-13
+    )
+
+
+def test_the_covariant_derivative_is_metric():
+    metric, z = wavy(3), jnp.array([0.2, -0.4, 0.7])
+
+    def u(x):
+        return jnp.stack([jnp.sin(x[1]), x[0] * x[2], 1 + x[1] ** 2])
+
+    def v(x):
+        return jnp.stack([x[2], jnp.cos(x[0]), x[0] + x[1]])
+
+    slope = jax.grad(lambda x: u(x) @ metric(x) @ v(x))(z)
+    du, dv = covariant_derivative(metric, u, z), covariant_derivative(metric, v, z)
+    g = metric(z)
+    expected = jnp.einsum("ki,kl,l->i", du, g, v(z)) + jnp.einsum("ki,kl,l->i", dv, g, u(z))
+    np.testing.assert_allclose(slope, expected, rtol=1e-10)

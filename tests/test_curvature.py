@@ -17,6 +17,7 @@ from jaxgeo.geometry import (
     sectional_curvature,
     volume_density,
 )
+from jaxgeo.metrics import HessianMetric
 
 EXACT = 1e-9  # second derivatives of metrics of size up to 10
 
@@ -70,3 +71,11 @@ def test_products_norms_and_volumes():
 def test_norm_has_a_derivative_at_zero():
     slope = jax.grad(lambda v: norm(problems.half_plane_metric, jnp.array([0.0, 1.0]), v))
     np.testing.assert_array_equal(slope(jnp.zeros(2)), np.zeros(2))
+
+
+def test_curvature_of_a_hessian_metric_needs_third_derivatives_only():
+    def potential(z):
+        return jnp.sum(jnp.exp(z)) + jnp.sum(z**2) + jnp.sin(z[0] * z[1]) / 4 + z[2] ** 4
+
+    z, metric = jnp.array([0.3, -0.5, 0.8]), HessianMetric(potential)
+    np.testing.assert_allclose(riemann(metric, z), riemann(lambda x: metric(x), z), atol=1e-11)

@@ -7,11 +7,13 @@ import pytest
 
 from jaxgeo.geometry import (
     bregman_divergence,
+    conjugate_potential,
     expectation_parameters,
     exponential_geodesic,
     inner,
     mixture_geodesic,
     natural_parameters,
+    symmetrized_divergence,
 )
 from jaxgeo.metrics import HessianMetric
 from jaxgeo.problems import categorical_probabilities, log_sum_exp
@@ -104,3 +106,22 @@ def test_bad_arguments_are_quoted():
         mixture_geodesic(log_sum_exp, np.ones(2), np.ones(3), np.ones(1))
     with pytest.raises(ValueError, match=r"`ts` must have shape \(n,\), got \(\)"):
         exponential_geodesic(np.ones(2), np.ones(2), 0.5)
+
+
+def test_the_conjugate_potential_inverts_the_slope_and_the_metric():
+    theta = jnp.array([0.4, -0.9])
+    eta = expectation_parameters(log_sum_exp, theta)
+    p = categorical_probabilities(theta)
+    value = conjugate_potential(log_sum_exp, eta)
+    np.testing.assert_allclose(value, jnp.sum(p * jnp.log(p)), rtol=1e-10)
+    slope = jax.grad(lambda e: conjugate_potential(log_sum_exp, e))(eta)
+    np.testing.assert_allclose(slope, theta, rtol=1e-8)
+    inverse = jax.hessian(lambda e: conjugate_potential(log_sum_exp, e))(eta)
+    np.testing.assert_allclose(inverse @ HessianMetric(log_sum_exp)(theta), np.eye(2), atol=1e-8)
+
+
+def test_the_symmetrized_divergence_is_the_sum_of_both():
+    a, b = jnp.array([0.4, -0.9]), jnp.array([1.0, 0.2])
+    both = bregman_divergence(log_sum_exp, a, b)
+    both += bregman_divergence(log_sum_exp, b, a)
+    np.testing.assert_allclose(symmetrized_divergence(log_sum_exp, a, b), both, rtol=1e-10)

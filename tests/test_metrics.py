@@ -8,7 +8,16 @@ import pytest
 from oracles import wavy
 
 from jaxgeo import problems
-from jaxgeo.metrics import HessianMetric, PullbackMetric, RegularizedMetric, ReparametrizedMetric
+from jaxgeo.geometry import sectional_curvature
+from jaxgeo.metrics import (
+    ConformalMetric,
+    HessianMetric,
+    ProductMetric,
+    PullbackMetric,
+    RegularizedMetric,
+    ReparametrizedMetric,
+    SumMetric,
+)
 
 EXACT = 1e-12
 THETA = jnp.array([0.3, -1.0, 2.0])
@@ -66,3 +75,28 @@ def test_regularized_metric_adds_eps_and_keeps_the_dtype():
 def test_regularized_metric_refuses_what_is_not_one_float(eps):
     with pytest.raises(ValueError, match=r"`eps` must be one floating-point number, got"):
         RegularizedMetric(problems.poisson_metric, eps)
+
+
+def test_conformal_sum_and_product_metrics():
+    z = jnp.array([0.3, 2.0])
+    half_plane = ConformalMetric(problems.euclidean_metric, lambda x: -jnp.log(x[1]))
+    np.testing.assert_allclose(half_plane(z), problems.half_plane_metric(z), rtol=EXACT)
+    both = SumMetric([half_plane, problems.euclidean_metric])(z)
+    np.testing.assert_allclose(both, 1.25 * np.eye(2), rtol=EXACT)
+    product = ProductMetric([problems.poisson_metric, half_plane], (1, 2))
+    np.testing.assert_allclose(product(jnp.array([4.0, *z])), np.eye(3) / 4, rtol=EXACT)
+    # the sectional curvature of a plane that mixes the factors is zero
+    e = jnp.eye(3)
+    mixed = sectional_curvature(product, jnp.array([4.0, *z]), e[0], e[1])
+    np.testing.assert_allclose(mixed, 0, atol=EXACT)
+    own = sectional_curvature(product, jnp.array([4.0, *z]), e[1], e[2])
+    np.testing.assert_allclose(own, -1, rtol=1e-10)
+
+
+def test_combinators_refuse_what_does_not_fit():
+    with pytest.raises(ValueError, match="at least one metric, got none"):
+        SumMetric([])
+    with pytest.raises(ValueError, match=r"for each of the 1 metrics, got \(1, 2\)"):
+        ProductMetric([problems.poisson_metric], (1, 2))
+    with pytest.raises(ValueError, match="do not add up to the 3 coordinates"):
+        ProductMetric([problems.poisson_metric], (2,))(THETA)

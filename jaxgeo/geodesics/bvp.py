@@ -1,32 +1,39 @@
 """Geodesics between two points, and what follows from them: logarithm and distance."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar, Vector, as_point, check_metric
 from jaxgeo.geodesics.relaxation import (
-    Diagnostics,
     Relaxation,
+    checked_energy,
     default_rtol,
+    legendre,
     relax,
-    straight_line,
 )
-from jaxgeo.geodesics.shooting import Shooting, follow, shoot
+from jaxgeo.geodesics.shooting import Shooting, follow, passes_conjugate_point, shoot
 from jaxgeo.geodesics.solution import (
     GeodesicSolution,
     as_domain,
     assess,
     check_inside,
+    drift_result,
     first_failure,
+    is_outside,
 )
+from jaxgeo.geodesics.starts import constant_speed, start_curves
 from jaxgeo.geometry.connection import geodesic_acceleration
+
+SHORTER = 1e-3
+"""Relative difference of energies from which one curve is shorter than another."""
 
 
 def geodesic_bvp(
@@ -35,16 +42,18 @@ def geodesic_bvp(
     z1: ArrayLike,
     *,
     solver: Shooting | Relaxation | None = None,
+    start: ArrayLike | None = None,
     domain: ArrayLike | None = None,
     throw: bool = True,
 ) -> GeodesicSolution:
-    r"""The geodesic from `z0` to `z1`, found by descent of the energy from the straight line.
+    r"""The geodesic from `z0` to `z1`, found by descent of the energy from several curves.
 
     $$ \min_\gamma \; \tfrac12\int_0^1 g(\gamma',\gamma')\,dt,
        \qquad \gamma(0) = z_0,\ \gamma(1) = z_1 $$
 
-    It is the shortest curve near the straight line of the chart; where several geodesics join
-    the points, another may be shorter.
+    It is the shortest of those found from the straight line of the chart and from arcs on either
+    side of it. Where many geodesics join the points, find a start that is near the shortest by
+    `fronts.shortest_path`. A longer geodesic is found from a `start` near it.
 
     **Arguments:**
 
@@ -52,7 +61,10 @@ def geodesic_bvp(
     - `z0`, `z1`: the two ends, `(d,)`.
     - `solver`: `Shooting()` (default: error of order 8 in the spacing) or `Relaxation()` (order
       2, cheaper in high dimension).
-    - `domain`: `(d, 2)` bounds of the box in which the metric is known.
+    - `start`: `(n, d)`, a curve from `z0` to `z1`: the geodesic near it is returned, be it the
+      shortest or not; `stats["shorter_found"]` says which.
+    - `domain`: `(d, 2)` bounds of the box in which the metric is known. Starts that leave it are
+      not used where another stays inside.
     - `throw`: raise on failure, once, at the end.
 
     **Returns:** `GeodesicSolution` at N + 1 equal steps of t ∈ [0, 1]. Differentiable, in forward
@@ -60,8 +72,8 @@ def geodesic_bvp(
     function theorem, never through the iterations.
 
     **Fails:** `ValueError` on shape, dtype and bounds. `metric_not_positive_definite`,
-    `nonfinite`, `left_domain`, `not_converged` (near conjugate points, or if `n_segments` cannot
-    resolve the metric), `line_search_failed`.
+    `nonfinite`, `left_domain`, `not_converged`, `line_search_failed`, `not_resolved`
+    (`n_segments` cannot follow the metric), `conjugate_point` (no minimum; `Shooting` only).
 
     **Cost:** see the solvers. Compiles once per shape and structure of `metric` and `solver`.
 
@@ -79,7 +91,19 @@ def geodesic_bvp(
     bounds = as_domain(domain, z0)
     check_inside(z0, "z0", bounds)
     check_inside(z1, "z1", bounds)
-    return _solve(metric, z0, z1, _with_arrays(solver or Shooting(), z0), bounds, throw)
+    curve = _as_start(start, z0)
+    solver = _with_arrays(solver or Shooting(), z0)
+    return _solve(metric, z0, z1, curve, solver, bounds, throw)
+
+
+def _as_start(start: ArrayLike | None, z: Array) -> Array | None:
+    if start is None:
+        return None
+    if np.ndim(start) != 2 or np.shape(start)[0] < 2 or np.shape(start)[1] != z.size:
+        raise ValueError(
+            f"`start` must have shape (n, {z.size}) with n ≥ 2, got {np.shape(start)}."
+        )
+    return jnp.asarray(start, z.dtype)
 
 
 def _with_arrays(solver: Any, z: Array) -> Any:
@@ -88,7 +112,10 @@ def _with_arrays(solver: Any, z: Array) -> Any:
     if isinstance(solver, Relaxation):
         if solver.n_segments < 2:
             raise ValueError(f"`n_segments` must be at least 2, got {solver.n_segments}.")
-        return Relaxation(solver.n_segments, limit, default_rtol(solver.rtol, z.dtype))
+        if solver.n_starts < 1:
+            raise ValueError(f"`n_starts` must be at least 1, got {solver.n_starts}.")
+        rtol = default_rtol(solver.rtol, z.dtype)
+        return Relaxation(solver.n_segments, limit, rtol, solver.n_starts)
     # Newton's method needs no better start than the discretisation error of the polyline
     coarse = solver.relaxation
     if coarse.rtol is None:
@@ -112,6 +139,7 @@ def _solve(
     metric: Metric,
     z0: Array,
     z1: Array,
+    start: Array | None,
     solver: Shooting | Relaxation,
     domain: Array | None,
     throw: bool,
@@ -122,53 +150,88 @@ def _solve(
     acceleration = eqx.filter_closure_convert(
         functools.partial(geodesic_acceleration, metric), z0, z0
     )
-    start, end = _frozen(z0), _frozen(z1)
-    x, found = _search(_frozen(g), _frozen(acceleration), start, end, solver)
+    still_metric, still_acceleration = _frozen(g), _frozen(acceleration)
+    curves = _starts(still_metric, _frozen(z0), _frozen(z1), start, solver)
+    local = start is not None
+    x, found = _search(still_metric, still_acceleration, curves, domain, solver, local)
     x = follow(x, acceleration, z0, z1)
-    points, velocities = jnp.split(x, 2, axis=1)
+    points, speeds = jnp.split(x, 2, axis=1)
     ts = jnp.linspace(0, 1, x.shape[0], dtype=z0.dtype)
-    judged, stats = assess(g, ts, points, velocities, domain)
+    judged, stats = assess(g, ts, points, speeds, domain, still_acceleration)
     # a curve that is bad in itself is more telling than a solver that could not mend it
     bad_metric = (found.result == RESULTS.nonfinite) | (
         found.result == RESULTS.metric_not_positive_definite
     )
     result = RESULTS.where(bad_metric, found.result, first_failure(judged, found.result))
-    stats |= {"iterations": found.iterations, "residual": found.residual}
-    solution = GeodesicSolution(ts, points, velocities, result, stats)
+    if isinstance(solver, Shooting):
+        result = first_failure(result, drift_result(stats["speed_drift"]))
+    stats |= {"iterations": found.iterations, "shorter_found": found.shorter}
+    solution = GeodesicSolution(ts, points, speeds, result, stats)
     if throw:
         solution = result.error_if(solution, result != RESULTS.successful)
     return solution
 
 
+def _starts(
+    metric: Metric, z0: Array, z1: Array, start: Array | None, solver: Shooting | Relaxation
+) -> Float[Array, "k n d"]:
+    """The curves to relax, the user's first."""
+    coarse = _coarse(solver)
+    curves = start_curves(metric, z0, z1, coarse.n_segments, coarse.n_starts)
+    if start is None:
+        return curves
+    joined = jnp.concatenate([z0[None], start[1:-1], z1[None]])
+    ts = jnp.linspace(0, 1, joined.shape[0], dtype=z0.dtype)
+    return jnp.concatenate([constant_speed(metric, joined, ts, coarse.n_segments)[None], curves])
+
+
+class _Found(NamedTuple):
+    result: Any
+    iterations: Int[Array, ""]
+    shorter: Bool[Array, ""]
+
+
 def _search(
-    metric: Metric, acceleration: Any, z0: Array, z1: Array, solver: Shooting | Relaxation
-) -> tuple[Float[Array, "n two_d"], Diagnostics]:
+    metric: Metric,
+    acceleration: Any,
+    curves: Float[Array, "k n d"],
+    domain: Array | None,
+    solver: Shooting | Relaxation,
+    local: bool,
+) -> tuple[Float[Array, "n two_d"], _Found]:
     """The nodes (z, v) of the geodesic, without derivatives."""
-    coarse = solver if isinstance(solver, Relaxation) else solver.relaxation
-    line = straight_line(z0, z1, coarse.n_segments)
-    curve, relaxed = relax(metric, line, *_numbers(coarse))
-    x = jnp.concatenate([curve, _velocities(curve)], axis=1)
+    settings = _numbers(_coarse(solver))
+    relaxed, sweeps, ends = relax(metric, curves, *settings)
+    g = jax.vmap(jax.vmap(metric))(relaxed)
+    energies = jax.vmap(checked_energy)(relaxed, sweeps, g)
+    usable = ends.result == RESULTS.successful
+    if domain is not None:
+        outside = jax.vmap(jax.vmap(is_outside, in_axes=(0, None)), in_axes=(0, None))
+        usable &= ~jnp.any(outside(relaxed, domain), axis=1)
+    energies = jnp.where(usable, energies, jnp.inf)
+    best = 0 if local else jnp.argmin(energies)
+    shorter = jnp.min(energies) < (1 - SHORTER) * energies[best]
+    curve, sweep, g, found = jax.tree.map(lambda leaf: leaf[best], (relaxed, sweeps, g, ends))
+    x = jnp.concatenate([curve, legendre(sweep, g)], axis=1)
     if isinstance(solver, Relaxation):
-        return x, relaxed
-    x, shot = shoot(acceleration, x, *_numbers(solver))
-    bad_metric = (relaxed.result == RESULTS.nonfinite) | (
-        relaxed.result == RESULTS.metric_not_positive_definite
+        return x, _Found(found.result, found.iterations, shorter)
+    x, matrices, shot = shoot(g, acceleration, x, *_numbers(solver))
+    bent_back = passes_conjugate_point(metric, x, matrices)
+    result = RESULTS.where(bent_back, RESULTS.conjugate_point, shot.result)
+    bad_metric = (found.result == RESULTS.nonfinite) | (
+        found.result == RESULTS.metric_not_positive_definite
     )
-    result = RESULTS.where(bad_metric, relaxed.result, shot.result)
-    return x, Diagnostics(result, relaxed.iterations + shot.iterations, shot.residual)
+    result = RESULTS.where(bad_metric, found.result, result)
+    return x, _Found(result, found.iterations + shot.iterations, shorter)
+
+
+def _coarse(solver: Shooting | Relaxation) -> Relaxation:
+    return solver if isinstance(solver, Relaxation) else solver.relaxation
 
 
 def _numbers(solver: Shooting | Relaxation) -> tuple[Array, Array]:
     """The settings that `_with_arrays` has made arrays of."""
     return jnp.asarray(solver.rtol), jnp.asarray(solver.max_iterations)
-
-
-def _velocities(curve: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    """dγ/dt at the points, by differences of second order, the ends too."""
-    step = jnp.diff(curve, axis=0) * (curve.shape[0] - 1)
-    inner = (step[1:] + step[:-1]) / 2
-    first, last = (3 * step[0] - step[1]) / 2, (3 * step[-1] - step[-2]) / 2
-    return jnp.concatenate([first[None], inner, last[None]])
 
 
 def log(

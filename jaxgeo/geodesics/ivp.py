@@ -17,6 +17,7 @@ from jaxgeo.geodesics.solution import (
     as_domain,
     assess,
     check_inside,
+    drift_result,
     first_failure,
     is_outside,
     metric_result,
@@ -178,11 +179,8 @@ def _solve(
         solver,
         first_failure(cause, solver),
     )
-    stats |= {
-        "iterations": out.stats["num_steps"],
-        "residual": jnp.zeros_like(duration),
-    }
-    result = first_failure(ended, judged)
+    stats |= {"iterations": out.stats["num_steps"]}
+    result = first_failure(ended, judged, drift_result(stats["speed_drift"]))
     solution = GeodesicSolution(ts, points, velocities, result, stats)
     if throw:
         solution = result.error_if(solution, result != RESULTS.successful)

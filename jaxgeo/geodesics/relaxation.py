@@ -1,12 +1,14 @@
 """Geodesics between two points by relaxing the energy of a polyline: global and robust.
 
 The energy of N segments with the metric at their midpoints, Q = Σ uᵢᵀ G(mᵢ) uᵢ, is symmetric under
-reversal and of second order in 1/N. Each iteration minimises its model with G and its derivative
-ν frozen, which has a closed solution (the recursion of GEORCE, which has the metric at left points
-and is therefore of first order and not symmetric). That solution is a descent direction, so a line
-search by Armijo's rule makes the method globally convergent.
+reversal and of second order in 1/N. It is minimised by Newton's method in a trust region, whose
+linear systems are solved by conjugate gradients (Steihaug) preconditioned by the Hessian 2DᵀGD
+that Q would have if the metric were constant. That is the closed solution behind GEORCE; the rest
+of the Hessian is a compact perturbation of it, so a few products with the Hessian solve the system
+whatever N, no matrix beyond G is formed, and the rate is quadratic.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -16,44 +18,53 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgeo._linalg import HIGHEST, cholesky, cholesky_solve, solve_spd
+from jaxgeo._linalg import HIGHEST, cholesky, cholesky_solve, quadratic_form, solve_spd
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar
 from jaxgeo.geodesics.solution import first_failure, metric_result
 
-SUFFICIENT_DECREASE = 1e-4
-"""Armijo's constant."""
+SMALLEST_STEP = 1e-8
+"""In a line search, relative to the curve: below it the search gives up."""
 
-SMALLEST_STEP = 2.0**-30
-"""Below it the line search gives up."""
+EXPLORE = 10
+"""Iterations after which a curve must be shorter than the first one to be worth more."""
+
+CONJUGATE_GRADIENTS = 64
+"""Steps at most in one linear system; some ten are typical."""
 
 
 @final
 class Relaxation(eqx.Module):
-    r"""Relax the energy of a polyline from the straight line; of second order in 1/`n_segments`.
+    r"""Relax the energy of a polyline; of second order in 1/`n_segments`.
 
     $$ \min_x \; \sum_{i} u_i^\top G\!\left(x_i + \tfrac12 u_i\right) u_i,
        \qquad u_i = x_{i+1} - x_i $$
 
-    Robust and cheap in high dimension; `Shooting`, the default, starts from it and is accurate.
+    Robust, quadratically convergent, and matrix-free but for the metric itself. `Shooting`, the
+    default, starts from it and is accurate.
 
     - `n_segments`: N, static.
-    - `max_iterations`: metric sweeps, line search included.
-    - `rtol`: converged when the next correction is below `rtol` times the length of the curve,
-      both in the metric; the square root of the dtype's epsilon if not given.
+    - `max_iterations`: Newton steps, refused ones included.
+    - `rtol`: converged when the step of the frozen metric is below `rtol` times the length of the
+      curve, both in the metric; the square root of the dtype's epsilon if not given.
+    - `n_starts`: curves that are relaxed side by side, static: the straight line, and arcs on
+      either side of it in pairs. The shortest result is returned; arcs that stay longer than the
+      line are given up after 10 iterations. 1 is the straight line alone.
 
     **Fails:** `not_converged`, `line_search_failed`, `metric_not_positive_definite` and
-    `nonfinite`, the last two if the metric is so on the straight line already.
+    `nonfinite`, the last two if the metric is so on every start already.
 
-    **Cost:** one evaluation and one reverse sweep of the metric at N midpoints per iteration,
-    N Cholesky factors; 5 to 30 iterations.
+    **Cost:** per iteration and start, some 5 to 20 products with the Hessian, of about four metric
+    evaluations at N midpoints each, and N Cholesky factors; 5 to 30 iterations.
 
-    **Reference:** Rygaard & Hauberg (2025), *GEORCE*, algorithm 1, with midpoints.
+    **Reference:** Steihaug (1983), *SIAM J. Numer. Anal.* 20, 626; Rygaard & Hauberg (2025),
+    *GEORCE*, for the preconditioner.
     """
 
     n_segments: int = eqx.field(static=True, default=64)
-    max_iterations: int | Int[Array, ""] = 200
+    max_iterations: int | Int[Array, ""] = 100
     rtol: float | Float[Array, ""] | None = None
+    n_starts: int = eqx.field(static=True, default=3)
 
 
 class Diagnostics(NamedTuple):
@@ -64,124 +75,274 @@ class Diagnostics(NamedTuple):
     residual: Scalar
 
 
+class Sweep(NamedTuple):
+    """What the metric says along a curve of N segments."""
+
+    g: Float[Array, "n d d"]  # at the midpoints
+    squares: Float[Array, " n"]  # uᵀGu
+    ahead: Float[Array, "n d"]  # −∂Q/∂x of each segment at its first point
+    behind: Float[Array, "n d"]  # ∂Q/∂x of each segment at its last point
+
+    @property
+    def energy(self) -> Scalar:
+        """Q."""
+        return jnp.sum(self.squares)
+
+    @property
+    def gradient(self) -> Float[Array, "n_plus_1 d"]:
+        """∂Q/∂x, zero at the ends."""
+        return jnp.pad(self.behind[:-1] - self.ahead[1:], ((1, 1), (0, 0)))
+
+
+def _sweep(metric: Metric, x: Float[Array, "n_plus_1 d"]) -> Sweep:
+    def one(middle: Array, u: Array) -> tuple[Array, Array]:
+        g, pull = jax.vjp(metric, middle)
+        (nu,) = pull((u[:, None] * u[None, :]).astype(g.dtype))
+        return g, nu  # ν = ∂(uᵀGu) with u fixed
+
+    u = jnp.diff(x, axis=0)
+    g, nu = jax.vmap(one)((x[1:] + x[:-1]) / 2, u)
+    lowered = jnp.einsum("nij,nj->ni", g, u, precision=HIGHEST)
+    return Sweep(g, jnp.sum(lowered * u, axis=1), 2 * lowered - nu / 2, 2 * lowered + nu / 2)
+
+
+class _Model(NamedTuple):
+    """The Hessian 2DᵀGD of the energy at constant metric, and its inverse."""
+
+    g: Float[Array, "n d d"]
+    inverse: Float[Array, "n d d"]
+
+    def product(self, p: Array, q: Array) -> Scalar:
+        lowered = jnp.einsum("nij,nj->ni", self.g, jnp.diff(p, axis=0), precision=HIGHEST)
+        return 2 * jnp.sum(lowered * jnp.diff(q, axis=0))
+
+    def solve(self, force: Float[Array, "n_plus_1 d"]) -> Float[Array, "n_plus_1 d"]:
+        """Running sums are products with a triangle of ones: faster to compile than `cumsum`."""
+        n = self.g.shape[0]
+        before = jnp.asarray(np.tri(n, n), force.dtype)
+        tension = -jnp.dot(before, force[:-1], precision=HIGHEST)
+        weighted = jnp.einsum("nij,nj->ni", self.inverse, tension, precision=HIGHEST)
+        shift = solve_spd(jnp.sum(self.inverse, axis=0), jnp.sum(weighted, axis=0))
+        pull = jnp.einsum("nij,j->ni", self.inverse, shift, precision=HIGHEST)
+        inner = jnp.dot(before, weighted - pull, precision=HIGHEST)[:-1] / 2
+        return jnp.pad(inner, ((1, 1), (0, 0)))
+
+
+def _model(g: Array, factor: Array) -> _Model:
+    eye = jnp.broadcast_to(jnp.eye(g.shape[-1], dtype=g.dtype), g.shape)
+    return _Model(g, jax.vmap(cholesky_solve)(factor, eye))
+
+
+class _Search(NamedTuple):
+    """Conjugate gradients on their way to a step."""
+
+    step: Float[Array, "n d"]
+    turned: Float[Array, "n d"]  # the Hessian times the step
+    residual: Float[Array, "n d"]
+    direction: Float[Array, "n d"]
+    size: Scalar  # of the residual, squared, in the model's dual norm
+    length: Int[Array, ""]  # of the search so far
+    on_boundary: Bool[Array, ""]
+    running: Bool[Array, ""]
+
+
+def _newton_step(
+    hessian: Callable[[Array], Array],
+    model: _Model,
+    gradient: Float[Array, "n d"],
+    radius: Scalar,
+    tolerance: Scalar,
+    wanted: Bool[Array, ""],
+) -> tuple[Array, Scalar, Bool[Array, ""]]:
+    """Steihaug's step in the trust region, the decrease it promises, whether it is at the edge."""
+
+    def body(state: _Search) -> _Search:
+        p, d = state.step, state.direction
+        turned = hessian(d)
+        curvature = jnp.vdot(d, turned, precision=HIGHEST)
+        dd, pd = model.product(d, d), model.product(p, d)
+        room = radius**2 - model.product(p, p)
+        to_edge = (jnp.sqrt(pd**2 + dd * jnp.maximum(room, 0)) - pd) / dd
+        inside = curvature > 0
+        ideal = state.size / jnp.where(inside, curvature, 1)
+        inside &= ideal < to_edge
+        move = jnp.where(inside, ideal, to_edge)
+        residual = state.residual + move * turned
+        conditioned = model.solve(residual)
+        size = jnp.vdot(residual, conditioned, precision=HIGHEST)
+        length = state.length + 1
+        go_on = inside & (size > tolerance**2 * first) & (length < CONJUGATE_GRADIENTS)
+        return _Search(
+            step=p + move * d,
+            turned=state.turned + move * turned,
+            residual=residual,
+            direction=size / state.size * d - conditioned,
+            size=size,
+            length=length,
+            on_boundary=~inside,
+            running=go_on & jnp.isfinite(size),
+        )
+
+    zero = jnp.zeros_like(gradient)
+    conditioned = model.solve(gradient)
+    first = jnp.vdot(gradient, conditioned, precision=HIGHEST)
+    start = _Search(
+        step=zero,
+        turned=zero,
+        residual=gradient,
+        direction=-conditioned,
+        size=first,
+        length=jnp.zeros((), jnp.int32),
+        on_boundary=jnp.zeros((), bool),
+        running=wanted & (first > 0),
+    )
+    end = jax.lax.while_loop(lambda state: state.running, body, start)
+    promised = -jnp.vdot(end.step, gradient + end.turned / 2, precision=HIGHEST)
+    return end.step, promised, end.on_boundary
+
+
 class _State(NamedTuple):
     x: Float[Array, "n d"]  # the accepted curve
-    energy: Scalar
-    direction: Float[Array, "n d"]  # of the points, zero at both ends
-    decrement: Scalar  # Σ pᵢᵀGᵢpᵢ = −½ of the energy's derivative along the direction
-    step: Scalar
+    sweep: Sweep  # along it
+    step: Float[Array, "n d"]  # from it
+    size: Scalar  # of the step, in the metric
+    radius: Scalar  # of the trust region
+    promised: Scalar  # decrease of the energy by it
+    on_boundary: Bool[Array, ""]
+    residual: Scalar  # of the frozen metric's step, over the length, both in the metric
     iterations: Int[Array, ""]
     result: Any
     running: Bool[Array, ""]
 
 
-def straight_line(z0: Float[Array, " d"], z1: Float[Array, " d"], n: int) -> Float[Array, "n d"]:
-    """n + 1 equally spaced points, the two ends exact."""
-    t = jnp.linspace(0, 1, n + 1, dtype=z0.dtype)[:, None]
-    return z0[None, :] * (1 - t) + z1[None, :] * t
-
-
-def _sweep(metric: Metric, x: Float[Array, "n d"]) -> tuple[Array, Array, Array]:
-    """Steps u, metric G at the midpoints, and ν = ∂(uᵀGu) with u fixed."""
-
-    def one(middle: Array, u: Array) -> tuple[Array, Array]:
-        g, pull = jax.vjp(metric, middle)
-        (nu,) = pull(jnp.outer(u, u).astype(g.dtype))
-        return g, nu
-
-    u = jnp.diff(x, axis=0)
-    g, nu = jax.vmap(one)((x[1:] + x[:-1]) / 2, u)
-    return u, g, nu
-
-
-def _direction(u: Array, factor: Array, g: Array, nu: Array) -> tuple[Array, Array]:
-    """The minimiser of the frozen model, as steps of the points, and Σ pᵢᵀGᵢpᵢ of its change p.
-
-    `factor` holds the Cholesky factors of `g`. Running sums are products with a triangle of ones,
-    which compiles in a third of the time of `cumsum`.
-    """
-    n, d = u.shape
-    eye = jnp.broadcast_to(jnp.eye(d, dtype=u.dtype), (n, d, d))
-    inverse = jax.vmap(cholesky_solve)(factor, eye)
-    force = (nu[1:] + nu[:-1]) / 2  # at the inner points: half from either neighbour
-    after = jnp.dot(jnp.asarray(np.triu(np.ones((n, n - 1))), u.dtype), force, precision=HIGHEST)
-    weighted = jnp.einsum("nij,nj->ni", inverse, after, precision=HIGHEST)
-    shift = jnp.sum(weighted, axis=0) + 2 * jnp.sum(u, axis=0)
-    multiplier = -solve_spd(jnp.sum(inverse, axis=0), shift)
-    pull = jnp.einsum("nij,j->ni", inverse, multiplier, precision=HIGHEST)
-    change = -(pull + weighted) / 2 - u
-    before = np.tri(n + 1, n, -1)
-    before[-1] = 0  # the changes sum to zero, and rounding must not move the end
-    return jnp.dot(jnp.asarray(before, u.dtype), change, precision=HIGHEST), _quadratic(g, change)
-
-
-def _quadratic(g: Array, u: Array) -> Scalar:
-    return jnp.einsum("nij,ni,nj->", g, u, u, precision=HIGHEST)
-
-
 def _iterate(metric: Metric, rtol: Array, max_iterations: Array, state: _State) -> _State:
     eps = jnp.finfo(state.x.dtype).eps
-    x = state.x + state.step * state.direction
-    u, g, nu = _sweep(metric, x)
-    factor = cholesky(g)
-    health = first_failure(
-        metric_result(g, factor),
-        RESULTS.where(jnp.all(jnp.isfinite(nu)), RESULTS.successful, RESULTS.nonfinite),
-    )
-    energy = _quadratic(g, u)
-    promised = 2 * SUFFICIENT_DECREASE * state.step * state.decrement
-    # the slack is the energy's own rounding: without it float32 stops short of what it resolves
-    bound = state.energy - promised + 16 * eps * jnp.abs(energy)
-    accept = (health == RESULTS.successful) & (energy <= bound)
     first = state.iterations == 0
+    x = state.x + state.step
 
-    direction, decrement = _direction(u, factor, g, nu)
-    converged = accept & (decrement <= rtol**2 * energy)
-    step = jnp.where(accept, jnp.minimum(1, 2 * state.step), state.step / 2)
-    failed = ~accept & (first | (step < SMALLEST_STEP))
-    exhausted = state.iterations + 1 >= max_iterations
-    why = RESULTS.where(health == RESULTS.successful, RESULTS.line_search_failed, health)
-    result = RESULTS.where(
-        converged, RESULTS.successful, RESULTS.where(failed, why, RESULTS.not_converged)
+    def sweep(x: Array) -> tuple[Array, Sweep]:
+        swept = _sweep(metric, x)
+        return swept.gradient, swept
+
+    gradient, hessian, new = jax.linearize(sweep, x, has_aux=True)
+    factor = cholesky(new.g)
+    model = _model(new.g, factor)
+    finite = jnp.all(jnp.isfinite(gradient))
+    health = first_failure(
+        metric_result(new.g, factor),
+        RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite),
     )
+    # the slack is the energy's own rounding: without it float32 stops short of what it resolves
+    slack = 16 * eps * jnp.abs(state.sweep.energy)
+    ratio = (state.sweep.energy - new.energy + slack) / (state.promised + slack)
+    accept = (health == RESULTS.successful) & (first | (ratio > 1e-4))
+
+    energy = jnp.where(new.energy == 0, 1, new.energy)
+    correction = jnp.vdot(gradient, model.solve(gradient), precision=HIGHEST) / 2
+    residual = jnp.sqrt(correction / energy)
+    converged = accept & (residual <= rtol)
+    radius = jnp.where(ratio < 0.25, state.size / 4, state.radius)
+    radius = jnp.where((ratio > 0.75) & state.on_boundary, 2 * state.radius, radius)
+    radius = jnp.where(first, jnp.sqrt(energy), radius)
+    step, promised, on_boundary = _newton_step(
+        hessian,
+        model,
+        gradient,
+        radius,
+        jnp.minimum(0.1, residual),  # the error falls to its square: the rate is quadratic
+        accept & ~converged,
+    )
+    # a refused step is cut, which needs no new direction
+    cut = 0.25
+    step = jnp.where(accept, step, cut * state.step)
+    size = jnp.where(accept, jnp.sqrt(model.product(step, step)), cut * state.size)
+    failed = ~accept & (first | (size < SMALLEST_STEP * jnp.sqrt(state.sweep.energy)))
+    iterations = state.iterations + 1
+    why = RESULTS.where(first, health, RESULTS.line_search_failed)
+    result = RESULTS.where(failed, why, RESULTS.not_converged)
+
+    def choose(ours: Any, theirs: Any) -> Any:
+        return jax.tree.map(lambda a, b: jnp.where(accept, a, b), ours, theirs)
+
     return _State(
-        x=jnp.where(accept, x, state.x),
-        energy=jnp.where(accept, energy, state.energy),
-        direction=jnp.where(accept, direction, state.direction),
-        decrement=jnp.where(accept, decrement, state.decrement),
+        x=choose(x, state.x),
+        sweep=choose(new, state.sweep),
         step=step,
-        iterations=state.iterations + 1,
-        result=result,
-        running=~(converged | failed | exhausted),
+        size=size,
+        radius=jnp.where(accept, radius, size),
+        promised=jnp.where(accept, promised, cut * state.promised),
+        on_boundary=jnp.where(accept, on_boundary, True),
+        residual=choose(residual, state.residual),
+        iterations=iterations,
+        result=RESULTS.where(converged, RESULTS.successful, result),
+        running=~(converged | failed | (iterations >= max_iterations)),
     )
 
 
 def relax(
     metric: Metric,
-    x: Float[Array, "n d"],
+    curves: Float[Array, "k n_plus_1 d"],
     rtol: Scalar,
     max_iterations: Int[Array, ""],
-) -> tuple[Float[Array, "n d"], Diagnostics]:
-    """Relax the polyline `x` with its ends fixed; the curve and how it ended."""
-    inf = jnp.full((), jnp.inf, x.dtype)
+) -> tuple[Float[Array, "k n_plus_1 d"], Sweep, Diagnostics]:
+    """Relax polylines with their ends fixed; the curves, the metric along them, how they ended.
+
+    Those after the first are given up when, after `EXPLORE` iterations, they are still longer.
+    """
+    k, m, d = curves.shape
+    zero = jnp.zeros((k, m - 1, d), curves.dtype)
+    inf = jnp.full(k, jnp.inf, curves.dtype)
     start = _State(
-        x=x,
-        energy=inf,
-        direction=jnp.zeros_like(x),
-        decrement=jnp.zeros((), x.dtype),
-        step=jnp.ones((), x.dtype),
-        iterations=jnp.zeros((), jnp.int32),
-        result=RESULTS.not_converged,
-        running=jnp.ones((), bool),
+        x=curves,
+        sweep=Sweep(jnp.zeros((k, m - 1, d, d), curves.dtype), zero[..., 0], zero, zero),
+        step=jnp.zeros_like(curves),
+        size=inf,
+        radius=inf,
+        promised=jnp.zeros(k, curves.dtype),
+        on_boundary=jnp.zeros(k, bool),
+        residual=inf,
+        iterations=jnp.zeros(k, jnp.int32),
+        result=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, k), RESULTS.not_converged),
+        running=jnp.ones(k, bool),
     )
 
     def body(state: _State) -> _State:
-        return _iterate(metric, rtol, max_iterations, state)
+        new = jax.vmap(lambda one: _iterate(metric, rtol, max_iterations, one))(state)
+        energies = jnp.sum(new.sweep.squares, axis=1)
+        longer = (new.iterations >= EXPLORE) & (energies > energies[0])
+        new = new._replace(running=new.running & ~longer)
+        return jax.tree.map(
+            lambda a, b: jnp.where(state.running.reshape(k, *[1] * (a.ndim - 1)), a, b), new, state
+        )
 
-    end = jax.lax.while_loop(lambda state: state.running, body, start)
-    nothing = end.energy == 0
-    residual = jnp.sqrt(end.decrement / jnp.where(nothing, 1, end.energy))
-    return end.x, Diagnostics(end.result, end.iterations, residual)
+    end = jax.lax.while_loop(lambda state: jnp.any(state.running), body, start)
+    return end.x, end.sweep, Diagnostics(end.result, end.iterations, end.residual)
+
+
+def checked_energy(
+    x: Float[Array, "n_plus_1 d"], sweep: Sweep, g: Float[Array, "n_plus_1 d d"]
+) -> Scalar:
+    """Q by Simpson's rule on every segment, with the metric `g` at the points as well.
+
+    Infinite where points and midpoints tell different stories: between coarse points a polyline
+    can step over what it would have to cross.
+    """
+    u = jnp.diff(x, axis=0)
+    square = jax.vmap(quadratic_form)
+    middle = sweep.energy
+    ends = jnp.sum(square(g[:-1], u, u) + square(g[1:], u, u)) / 2
+    return jnp.where(jnp.abs(ends - middle) <= middle / 2, (ends + 2 * middle) / 3, jnp.inf)
+
+
+def legendre(sweep: Sweep, g: Float[Array, "n_plus_1 d d"]) -> Float[Array, "n_plus_1 d"]:
+    """dγ/dt at the points of a relaxed polyline, by the discrete Legendre transform.
+
+    The momentum at a point, −∂Q/∂xᵢ of the segment ahead, is ∂Q/∂xᵢ of the one behind where the
+    energy is stationary; their mean is of second order, at the ends too.
+    """
+    inner = (sweep.ahead[1:] + sweep.behind[:-1]) / 2
+    momenta = jnp.concatenate([sweep.ahead[:1], inner, sweep.behind[-1:]])
+    return (len(inner) + 1) / 2 * jax.vmap(solve_spd)(g, momenta)
 
 
 def default_rtol(rtol: ArrayLike | None, dtype: Any, power: float = 0.5) -> Array:

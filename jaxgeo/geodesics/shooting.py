@@ -5,18 +5,18 @@ method of order 8 carries each to the next, and Newton's method closes the gaps.
 system gives the derivatives of the curve by the implicit function theorem.
 """
 
+import functools
 from typing import Any, NamedTuple, final
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgeo._linalg import HIGHEST, instantiate, partial_jvp
+from jaxgeo._linalg import HIGHEST, cholesky, instantiate, negative_eigenvalues, partial_jvp
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Scalar
+from jaxgeo._typing import Metric, Scalar
+from jaxgeo.geodesics.flows import flow, geodesic_field
 from jaxgeo.geodesics.relaxation import Diagnostics, Relaxation
 
 
@@ -26,12 +26,13 @@ class Shooting(eqx.Module):
 
     - `relaxation`: the solver that starts it, and the number of segments.
     - `max_iterations`: of Newton's method, steps that were cut included.
-    - `rtol`: Newton's method stops after a correction below `rtol` times the size of the curve,
-      in the coordinates of the chart; being quadratic, it is then far more accurate. The square
-      root of the dtype's epsilon if not given.
+    - `rtol`: Newton's method stops after a correction below `rtol` times the length of the curve,
+      both in the metric; being quadratic, it is then far more accurate. The square root of the
+      dtype's epsilon if not given.
 
-    **Fails:** as `Relaxation` does on a bad metric; `not_converged` if the gaps do not close. The
+    **Fails:** as `Relaxation` does on a bad metric; `not_converged` if the gaps do not close: the
     relaxed curve is then returned, and its residual says how far from a geodesic it is.
+    `conjugate_point`: a geodesic, but no minimum; `not_resolved`: too few segments.
 
     **Cost:** 12 N (1 + 2d) accelerations per iteration, typically 2 to 4 of them: for d beyond
     some dozens use `Relaxation` alone.
@@ -44,37 +45,11 @@ class Shooting(eqx.Module):
     rtol: float | Float[Array, ""] | None = None
 
 
-def _stages() -> tuple[np.ndarray, np.ndarray]:
-    """The matrix (13, 13) and weights of Dopri8's solution of order 8."""
-    tableau = diffrax.Dopri8.tableau
-    n = 13  # the tableau's 14th stage is there for the error estimate only
-    matrix = np.zeros((n, n))
-    for i, row in enumerate(tableau.a_lower[: n - 1]):
-        matrix[i + 1, : i + 1] = row
-    return matrix, np.asarray(tableau.b_sol)[:n]
-
-
-def flow(acceleration: Any, x: Float[Array, " two_d"], h: float) -> Float[Array, " two_d"]:
-    """Position and velocity, stacked, one Runge–Kutta step of size `h` later."""
-    matrix, weights = (jnp.asarray(c, x.dtype) for c in _stages())
-    d = x.size // 2
-
-    def stage(slopes: Array, row_and_place: tuple[Array, Array]) -> tuple[Array, None]:
-        row, place = row_and_place
-        z, v = jnp.split(x + h * jnp.dot(row, slopes, precision=HIGHEST), 2)
-        slope = jnp.concatenate([v, acceleration(z, v)])
-        return slopes.at[place].set(slope), None
-
-    # a scan, so that the acceleration is compiled once and not 13 times
-    empty = jnp.zeros((weights.size, 2 * d), x.dtype)
-    slopes, _ = jax.lax.scan(stage, empty, (matrix, jnp.arange(weights.size)))
-    return x + h * jnp.dot(weights, slopes, precision=HIGHEST)
-
-
 def gaps(acceleration: Any, x: Float[Array, "n two_d"]) -> Float[Array, "n_minus_1 two_d"]:
     """What is missing between the end of each segment's step and the next node."""
     h = 1 / (x.shape[0] - 1)
-    return jax.vmap(lambda y: flow(acceleration, y, h))(x[:-1]) - x[1:]
+    field = functools.partial(geodesic_field, acceleration)
+    return jax.vmap(lambda y: flow(field, y, h))(x[:-1]) - x[1:]
 
 
 def linearised_gaps(
@@ -83,8 +58,10 @@ def linearised_gaps(
     """The gaps, and the derivative of each segment's step."""
     h = 1 / (x.shape[0] - 1)
 
+    field = functools.partial(geodesic_field, acceleration)
+
     def step(y: Array) -> tuple[Array, Array]:
-        end = flow(acceleration, y, h)
+        end = flow(field, y, h)
         return end, end
 
     matrices, ends = jax.vmap(jax.jacfwd(step, has_aux=True))(x[:-1])
@@ -118,7 +95,8 @@ def close_gaps(
     linear = jnp.concatenate([start[0][None], linear])
     constant = jnp.concatenate([start[1][None], constant])
     dv0 = jnp.linalg.solve(linear[-1, :d], dz1 - constant[-1, :d])
-    return constant + jnp.einsum("nij,j->ni", linear, dv0, precision=HIGHEST)
+    delta = constant + jnp.einsum("nij,j->ni", linear, dv0, precision=HIGHEST)
+    return delta.at[-1, :d].set(dz1)  # to the last bit
 
 
 @eqx.filter_custom_jvp
@@ -146,9 +124,45 @@ def _follow_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return x, close_gaps(linearised_gaps(acceleration, x)[1], missing, dz0, dz1)
 
 
+def passes_conjugate_point(
+    metric: Metric, x: Float[Array, "n two_d"], matrices: Float[Array, "n_minus_1 two_d two_d"]
+) -> Bool[Array, ""]:
+    """Whether some neighbour that leaves with another velocity comes back on the way.
+
+    The neighbours' places D and momenta P span a Lagrangian subspace, so DᵀP is symmetric; where
+    D loses rank its eigenvalues cross zero upwards, and nowhere else (Morse's index).
+    """
+    d = x.shape[1] // 2
+    eye = jnp.eye(d, dtype=x.dtype)
+    start = jnp.concatenate([jnp.zeros_like(eye), eye])
+
+    def advance(carry: Array, matrix: Array) -> tuple[Array, Array]:
+        carry = jnp.dot(matrix, carry, precision=HIGHEST)
+        return carry, carry
+
+    if d == 1:
+        return jnp.zeros((), bool)
+    if d == 2:  # conjugate points are simple, and the sign of the determinant tells
+        _, spreads = jax.lax.scan(advance, start, matrices)
+        D = spreads[:, :2]
+        return jnp.any(D[:, 0, 0] * D[:, 1, 1] - D[:, 0, 1] * D[:, 1, 0] < 0)
+
+    def index(y: Array, spread: Array) -> Array:
+        def momentum(y: Array) -> Array:
+            return jnp.dot(metric(y[:d]), y[d:], precision=HIGHEST)
+
+        push = jax.vmap(lambda dy: jax.jvp(momentum, (y,), (dy,))[1], in_axes=1, out_axes=1)
+        lagrangian = jnp.dot(spread[:d].T, push(spread), precision=HIGHEST)
+        return negative_eigenvalues(lagrangian + lagrangian.T)
+
+    _, spreads = jax.lax.scan(advance, start, matrices)
+    return jnp.any(jnp.diff(jax.vmap(index)(x[1:], spreads)) < 0)
+
+
 class _State(NamedTuple):
     x: Float[Array, "n two_d"]  # the best nodes so far
     size: Scalar  # of their gaps
+    matrices: Float[Array, "n_minus_1 two_d two_d"]  # the derivatives of the segments' steps
     correction: Float[Array, "n two_d"]  # Newton's, from x
     residual: Scalar  # its relative size
     first_residual: Scalar  # that of the nodes it started from
@@ -158,20 +172,46 @@ class _State(NamedTuple):
     running: Bool[Array, ""]
 
 
+class _Ruler(NamedTuple):
+    """Measures changes of the nodes in the metric, relative to the curve: whatever the chart."""
+
+    factors: Float[Array, "n d d"]  # Lᵀ of the metric at the nodes
+    length: Scalar
+    floor: Scalar  # what rounding of the coordinates alone amounts to
+
+    def __call__(self, change: Float[Array, "m two_d"]) -> Scalar:
+        """The greatest, of places over the length and velocities over the speed."""
+        n, d = self.factors.shape[:2]
+        parts = change.reshape(-1, 2, d)
+        lengths = jnp.einsum(
+            "nij,nkj->nki", self.factors[n - len(parts) :], parts, precision=HIGHEST
+        )
+        return jnp.sqrt(jnp.max(jnp.sum(lengths**2, axis=2))) / self.length
+
+
+def _ruler(g: Float[Array, "n d d"], x: Float[Array, "n two_d"]) -> _Ruler:
+    d = x.shape[1] // 2
+    factors = jnp.swapaxes(cholesky(g), 1, 2)
+    ruler = _Ruler(factors, jnp.ones((), x.dtype), jnp.zeros((), x.dtype))
+    speed = ruler(x.at[:, :d].set(0))
+    length = jnp.where(speed == 0, 1, speed)
+    coordinates = ruler(jnp.abs(x).at[:, d:].set(0)) / length
+    return _Ruler(factors, length, 64 * jnp.finfo(x.dtype).eps * (1 + coordinates))
+
+
 def _newton(
-    acceleration: Any, rtol: Array, floor: Array, max_iterations: Array, state: _State
+    acceleration: Any, ruler: _Ruler, rtol: Array, max_iterations: Array, state: _State
 ) -> _State:
     x = state.x + state.step * state.correction
     missing, matrices = linearised_gaps(acceleration, x)
-    size = jnp.max(jnp.abs(missing))
+    size = ruler(missing)
     accept = jnp.isfinite(size) & jnp.all(jnp.isfinite(matrices))
-    accept &= (size < state.size) | (size <= floor)
+    accept &= (size < state.size) | (size <= ruler.floor)
 
     still = jnp.zeros(x.shape[1] // 2, x.dtype)
     correction = close_gaps(matrices, missing, still, still)
-    extent = jnp.max(jnp.abs(x[:, still.size :])) + floor / rtol
-    residual = jnp.max(jnp.abs(correction)) / jnp.where(extent == 0, 1, extent)
-    converged = accept & (residual <= rtol)
+    residual = ruler(correction)
+    converged = accept & (residual <= jnp.maximum(rtol, ruler.floor))
     step = jnp.where(accept, jnp.ones_like(state.step), state.step / 4)
     iterations = state.iterations + 1
     failed = ~accept & ((state.iterations == 0) | (step < 1e-6))
@@ -180,6 +220,7 @@ def _newton(
     return _State(
         x=jnp.where(accept, accepted, state.x),
         size=jnp.where(accept, size, state.size),
+        matrices=jnp.where(accept, matrices, state.matrices),
         correction=jnp.where(accept, correction, state.correction),
         residual=jnp.where(accept, residual, state.residual),
         first_residual=jnp.where(state.iterations == 0, residual, state.first_residual),
@@ -191,19 +232,24 @@ def _newton(
 
 
 def shoot(
+    g: Float[Array, "n d d"],
     acceleration: Any,
     start: Float[Array, "n two_d"],
     rtol: Scalar,
     max_iterations: Int[Array, ""],
-) -> tuple[Float[Array, "n two_d"], Diagnostics]:
-    """Newton's method from the nodes `start`; where it fails, `start` and its residual."""
-    d = start.shape[1] // 2
-    # what rounding of the coordinates alone makes of the gaps
-    floor = 64 * jnp.finfo(start.dtype).eps * jnp.max(jnp.abs(start[:, :d]))
+) -> tuple[Float[Array, "n two_d"], Float[Array, "n_minus_1 two_d two_d"], Diagnostics]:
+    """Newton's method from the nodes `start`; where it fails, `start` and its residual.
+
+    `g` is the metric at the nodes, by which errors are measured. Also returned are the derivatives
+    of the segments' steps.
+    """
+    n, d = start.shape[0], start.shape[1] // 2
+    ruler = _ruler(g, start)
     inf = jnp.full((), jnp.inf, start.dtype)
     state = _State(
         x=start,
         size=inf,
+        matrices=jnp.zeros((n - 1, 2 * d, 2 * d), start.dtype),
         correction=jnp.zeros_like(start),
         residual=inf,
         first_residual=inf,
@@ -214,10 +260,10 @@ def shoot(
     )
 
     def body(state: _State) -> _State:
-        return _newton(acceleration, rtol, floor, max_iterations, state)
+        return _newton(acceleration, ruler, rtol, max_iterations, state)
 
     end = jax.lax.while_loop(lambda state: state.running, body, state)
     x = jnp.where(end.converged, end.x, start)
     residual = jnp.where(end.converged, end.residual, end.first_residual)
     result = RESULTS.where(end.converged, RESULTS.successful, RESULTS.not_converged)
-    return x, Diagnostics(result, end.iterations, residual)
+    return x, end.matrices, Diagnostics(result, end.iterations, residual)

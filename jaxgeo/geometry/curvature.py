@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST, quadratic_form, solve_spd
 from jaxgeo._typing import Metric, Point, Scalar, Vector
-from jaxgeo.geometry.connection import christoffel
+from jaxgeo.geometry.connection import christoffel, third_derivative
+from jaxgeo.metrics import HessianMetric
 
 
 def riemann(metric: Metric, z: Point) -> Float[Array, "d d d d"]:
@@ -18,12 +19,16 @@ def riemann(metric: Metric, z: Point) -> Float[Array, "d d d d"]:
     $$ R^i{}_{jkl} = \partial_k\Gamma^i{}_{lj} - \partial_l\Gamma^i{}_{kj}
        + \Gamma^i{}_{km}\Gamma^m{}_{lj} - \Gamma^i{}_{lm}\Gamma^m{}_{kj} $$
 
+    For a `HessianMetric` the fourth derivatives of ψ cancel, and third ones are enough:
+
+    $$ R_{ijkl} = \tfrac14\,g^{mn}\,(\psi_{ilm}\psi_{jkn} - \psi_{ikm}\psi_{jln}) $$
+
     **Arguments:** `metric`; `z`, a point `(d,)`.
 
     **Returns:** array indexed `[i, j, k, l]`, antisymmetric in `k, l`; NaN where the metric is not
     positive definite.
 
-    **Cost:** one `jacfwd` of `christoffel`; O(d⁴) memory.
+    **Cost:** one `jacfwd` of `christoffel`, or a third derivative of ψ; O(d⁴) memory.
 
     **Example:**
 
@@ -31,13 +36,24 @@ def riemann(metric: Metric, z: Point) -> Float[Array, "d d d d"]:
     >>> round(riemann(half_plane_metric, jnp.array([0.0, 2.0]))[0, 1, 0, 1].item(), 6)
     -0.25
 
-    **Reference:** Lee (2018), *Introduction to Riemannian Manifolds*, prop. 7.4.
+    **Reference:** Lee (2018), *Introduction to Riemannian Manifolds*, prop. 7.4; for Hessian
+    metrics Shima (2007), *The Geometry of Hessian Structures*, prop. 2.3.
     """
+    if isinstance(metric, HessianMetric):
+        return _hessian_riemann(metric, z)
     gamma = christoffel(metric, z)
     derivative = jax.jacfwd(christoffel, argnums=1)(metric, z)  # [i, l, j, k] = ∂ₖΓⁱₗⱼ
     product = jnp.einsum("ikm,mlj->ijkl", gamma, gamma, precision=HIGHEST)
     half = jnp.transpose(derivative, (0, 2, 3, 1)) + product
     return half - jnp.swapaxes(half, 2, 3)
+
+
+def _hessian_riemann(metric: HessianMetric, z: Point) -> Float[Array, "d d d d"]:
+    d = z.size
+    third = third_derivative(metric.potential, z)
+    raised = solve_spd(metric(z), third.reshape(d, d * d)).reshape(d, d, d)  # [i, j, k] = ψⁱⱼₖ
+    product = jnp.einsum("ilm,mjk->ijkl", raised, raised, precision=HIGHEST)
+    return (product - jnp.swapaxes(product, 2, 3)) / 4
 
 
 def ricci(metric: Metric, z: Point) -> Float[Array, "d d"]:

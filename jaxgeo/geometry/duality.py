@@ -112,6 +112,62 @@ def natural_parameters(
     return theta
 
 
+def conjugate_potential(
+    potential: Potential,
+    eta: ArrayLike,
+    *,
+    start: ArrayLike | None = None,
+    throw: bool = True,
+) -> Scalar:
+    r"""The Legendre transform of a potential, $\psi^*(\eta) = \max_\theta \langle\eta, \theta\rangle - \psi(\theta)$.
+
+    For an exponential family the negative entropy relative to the base measure. Its gradient is
+    the inverse of ∇ψ, its Hessian the inverse of the metric.
+
+    **Arguments:** as `natural_parameters`.
+
+    **Returns:** a number. Differentiable; its gradient is θ, without a derivative of the search.
+
+    **Fails, cost:** as `natural_parameters`.
+
+    **Example:** minus the entropy of a fair coin.
+
+    >>> from jaxgeo.problems import log_sum_exp
+    >>> round(conjugate_potential(log_sum_exp, jnp.array([0.5])).item(), 4)
+    -0.6931
+
+    **Reference:** Amari & Nagaoka (2000), eq. 3.36.
+    """  # noqa: E501
+    eta = as_point(eta, "eta")
+    theta = natural_parameters(potential, eta, start=start, throw=throw)
+    return jnp.dot(eta, theta, precision=HIGHEST) - potential(theta)
+
+
+def symmetrized_divergence(potential: Potential, a: ArrayLike, b: ArrayLike) -> Scalar:
+    r"""$D(a, b) + D(b, a) = \langle b - a,\ \nabla\psi(b) - \nabla\psi(a)\rangle$.
+
+    For an exponential family Jeffreys' divergence. For neighbours it is their squared distance, to
+    second order and from gradients only.
+
+    **Arguments:** `potential`, ψ; `a`, `b`, natural parameters `(d,)`.
+
+    **Returns:** a number ≥ 0 where ψ is convex. **Cost:** two gradients of ψ.
+
+    **Example:**
+
+    >>> from jaxgeo.problems import log_sum_exp
+    >>> d = symmetrized_divergence(log_sum_exp, jnp.array([1.0]), jnp.array([0.0]))
+    >>> round(d.item(), 4)
+    0.2311
+
+    **Reference:** Amari & Nagaoka (2000), section 3.4.
+    """
+    a = as_point(a, "a")
+    b = as_point(b, "b", a)
+    slope = jax.grad(potential)
+    return jnp.dot(b - a, slope(b) - slope(a), precision=HIGHEST)
+
+
 def exponential_geodesic(a: ArrayLike, b: ArrayLike, ts: ArrayLike) -> Float[Array, "n d"]:
     r"""The exponential geodesic, straight in natural parameters: $(1 - t)\,a + t\,b$.
 

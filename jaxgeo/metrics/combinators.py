@@ -1,5 +1,6 @@
 """Metrics made of other metrics."""
 
+from collections.abc import Sequence
 from typing import final
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxgeo._linalg import HIGHEST
-from jaxgeo._typing import Chart, Metric, Point
+from jaxgeo._typing import Chart, Metric, Point, Potential
 
 
 @final
@@ -86,3 +87,119 @@ class RegularizedMetric(eqx.Module):
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
         return self.metric(z) + self.eps.astype(z.dtype) * jnp.eye(z.size, dtype=z.dtype)
+
+
+@final
+class ConformalMetric(eqx.Module):
+    r"""A metric with another scale at every point, $e^{2w(z)}\,g(z)$.
+
+    Angles stay. A large w makes a region expensive to cross, say where there are no data.
+
+    **Arguments:**
+
+    - `metric`: g.
+    - `log_scale`: w, a function of the point; the factor of lengths is $e^w$.
+
+    **Returns:** `metric(z)`, `(d, d)`.
+
+    **Fails:** nothing here.
+
+    **Cost:** that of `metric` and of w.
+
+    **Example:** the half-plane is conformally flat.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxgeo.problems import euclidean_metric
+    >>> ConformalMetric(euclidean_metric, lambda z: -jnp.log(z[1]))(jnp.array([0.0, 2.0]))[0, 0].item()
+    0.25
+
+    **Reference:** Lee (2018), *Introduction to Riemannian Manifolds*, ch. 3.
+    """  # noqa: E501
+
+    metric: Metric
+    log_scale: Potential
+
+    def __call__(self, z: Point) -> Float[Array, "d d"]:
+        return jnp.exp(2 * self.log_scale(z)) * self.metric(z)
+
+
+@final
+class SumMetric(eqx.Module):
+    r"""The sum of metrics in one chart, $\sum_k g_k(z)$.
+
+    The Fisher information of independent observations, or the pullback by several maps at once.
+
+    **Arguments:** `metrics`, one or more of the same points.
+
+    **Returns:** `metric(z)`, `(d, d)`.
+
+    **Fails:** `ValueError` if there are none.
+
+    **Cost:** that of all of them.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from jaxgeo.problems import euclidean_metric
+    >>> SumMetric([euclidean_metric, euclidean_metric])(jnp.zeros(1)).item()
+    2.0
+    """
+
+    metrics: tuple[Metric, ...]
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self.metrics = tuple(metrics)
+        if not self.metrics:
+            raise ValueError("`metrics` must hold at least one metric, got none.")
+
+    def __call__(self, z: Point) -> Float[Array, "d d"]:
+        first, *others = (metric(z) for metric in self.metrics)
+        return sum(others, start=first)
+
+
+@final
+class ProductMetric(eqx.Module):
+    r"""The metric of a product of manifolds, $g_1(z_1) \oplus g_2(z_2) \oplus \dots$
+
+    Squared distances add, and geodesics are those of the factors.
+
+    **Arguments:**
+
+    - `metrics`: one for each factor.
+    - `dims`: how many of the coordinates belong to each, in order; static.
+
+    **Returns:** `metric(z)`, `(d, d)`, block diagonal, d the sum of `dims`.
+
+    **Fails:** `ValueError` if `dims` and `metrics` do not match each other or the point.
+
+    **Cost:** that of all of them.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from jaxgeo.problems import euclidean_metric, half_plane_metric
+    >>> g = ProductMetric([euclidean_metric, half_plane_metric], (1, 2))
+    >>> g(jnp.array([7.0, 0.0, 2.0])).diagonal().tolist()
+    [1.0, 0.25, 0.25]
+
+    **Reference:** Lee (2018), ch. 2, eq. 2.12.
+    """
+
+    metrics: tuple[Metric, ...]
+    dims: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, metrics: Sequence[Metric], dims: Sequence[int]) -> None:
+        self.metrics, self.dims = tuple(metrics), tuple(dims)
+        if len(self.metrics) != len(self.dims) or not self.dims or min(self.dims) < 1:
+            raise ValueError(
+                f"`dims` must hold a number ≥ 1 for each of the {len(self.metrics)} metrics, "
+                f"got {dims}."
+            )
+
+    def __call__(self, z: Point) -> Float[Array, "d d"]:
+        if z.size != sum(self.dims):
+            raise ValueError(f"`dims` {self.dims} do not add up to the {z.size} coordinates of z.")
+        cuts = [sum(self.dims[: k + 1]) for k in range(len(self.dims) - 1)]
+        parts = jnp.split(z, cuts)
+        blocks = [metric(part) for metric, part in zip(self.metrics, parts, strict=True)]
+        return jax.scipy.linalg.block_diag(*blocks)
