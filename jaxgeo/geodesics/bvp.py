@@ -52,8 +52,8 @@ def geodesic_bvp(
        \qquad \gamma(0) = z_0,\ \gamma(1) = z_1 $$
 
     It is the shortest of those found from the straight line of the chart and from arcs on either
-    side of it. Where many geodesics join the points, find a start that is near the shortest by
-    `fronts.shortest_path`. A longer geodesic is found from a `start` near it.
+    side of it; where many geodesics join the points, another may be shorter still. One of them is
+    found from a `start` near it.
 
     **Arguments:**
 
