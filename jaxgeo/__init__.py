@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxgeo._results import RESULTS as RESULTS
+from jaxgeo.geodesics import DistanceMap as DistanceMap
 from jaxgeo.geodesics import FrechetMean as FrechetMean
 from jaxgeo.geodesics import GeodesicSolution as GeodesicSolution
 from jaxgeo.geodesics import JacobiField as JacobiField
@@ -20,6 +21,7 @@ from jaxgeo.geodesics import TangentPCA as TangentPCA
 from jaxgeo.geodesics import alpha_geodesic as alpha_geodesic
 from jaxgeo.geodesics import conjugate_time as conjugate_time
 from jaxgeo.geodesics import distance as distance
+from jaxgeo.geodesics import distance_map as distance_map
 from jaxgeo.geodesics import exp as exp
 from jaxgeo.geodesics import frechet_mean as frechet_mean
 from jaxgeo.geodesics import geodesic_bvp as geodesic_bvp
@@ -29,6 +31,7 @@ from jaxgeo.geodesics import kmeans as kmeans
 from jaxgeo.geodesics import log as log
 from jaxgeo.geodesics import pairwise_distances as pairwise_distances
 from jaxgeo.geodesics import parallel_transport as parallel_transport
+from jaxgeo.geodesics import shortest_path as shortest_path
 from jaxgeo.geodesics import tangent_pca as tangent_pca
 from jaxgeo.geometry import alpha_christoffel as alpha_christoffel
 from jaxgeo.geometry import bregman_divergence as bregman_divergence
