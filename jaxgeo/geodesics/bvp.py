@@ -10,10 +10,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgeo._batching import one_by_one
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar, Vector, as_point, check_metric
 from jaxgeo.geodesics.relaxation import (
+    SHORTER,
+    Diagnostics,
     Relaxation,
+    Sweep,
     checked_energy,
     default_rtol,
     legendre,
@@ -31,9 +35,6 @@ from jaxgeo.geodesics.solution import (
 )
 from jaxgeo.geodesics.starts import constant_speed, start_curves
 from jaxgeo.geometry.connection import geodesic_acceleration
-
-SHORTER = 1e-3
-"""Relative difference of energies from which one curve is shorter than another."""
 
 
 def geodesic_bvp(
@@ -151,9 +152,14 @@ def _solve(
         functools.partial(geodesic_acceleration, metric), z0, z0
     )
     still_metric, still_acceleration = _frozen(g), _frozen(acceleration)
-    curves = _starts(still_metric, _frozen(z0), _frozen(z1), start, solver)
-    local = start is not None
-    x, found = _search(still_metric, still_acceleration, curves, domain, solver, local)
+
+    def search(z0: Array, z1: Array, start: Array | None, rest: Any) -> Any:
+        metric, acceleration, solver, domain = rest
+        curves = _starts(metric, z0, z1, start, solver)
+        return _search(metric, acceleration, curves, domain, solver, start is not None)
+
+    rest = still_metric, still_acceleration, solver, domain
+    x, found = one_by_one(search, _frozen(z0), _frozen(z1), start, rest)
     x = follow(x, acceleration, z0, z1)
     points, speeds = jnp.split(x, 2, axis=1)
     ts = jnp.linspace(0, 1, x.shape[0], dtype=z0.dtype)
@@ -191,6 +197,53 @@ class _Found(NamedTuple):
     shorter: Bool[Array, ""]
 
 
+class _Relaxed(NamedTuple):
+    """The best of the curves so far."""
+
+    x: Float[Array, "n d"]
+    sweep: Sweep  # at the midpoints
+    g: Float[Array, "n d d"]  # at the nodes
+    ended: Diagnostics
+    energy: Scalar  # infinite if the curve is of no use
+
+
+def _relax_all(
+    metric: Metric,
+    curves: Float[Array, "k n d"],
+    domain: Array | None,
+    solver: Relaxation,
+    local: bool,
+) -> tuple[_Relaxed, Scalar]:
+    """The shortest of the relaxed curves, or the first where `local`; the least energy of all.
+
+    One after another, so that each is spared what cannot make it shorter than the best before.
+    """
+
+    def one(curve: Array, rival: Scalar) -> _Relaxed:
+        x, sweep, ended = relax(metric, curve, *_numbers(solver), rival)
+        g = jax.vmap(metric)(x)
+        usable = ended.result == RESULTS.successful
+        if domain is not None:
+            usable &= ~jnp.any(jax.vmap(is_outside, in_axes=(0, None))(x, domain))
+        energy = jnp.where(usable, checked_energy(x, sweep, g), jnp.inf)
+        return _Relaxed(x, sweep, g, ended, energy)
+
+    def compare(carry: tuple[_Relaxed, Array, Array], curve: Array) -> Any:
+        best, least, first = carry
+        rival = jnp.where(jnp.isfinite(best.energy), best.sweep.energy, jnp.inf)
+        new = one(curve, rival)
+        better = first | ((new.energy < best.energy) & (not local))
+        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
+        return (best, jnp.fmin(least, new.energy), jnp.zeros_like(first)), None
+
+    inf = jnp.full((), jnp.inf, curves.dtype)
+    shapes = jax.eval_shape(one, curves[0], inf)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    start = nothing._replace(energy=inf), inf, jnp.ones((), bool)
+    (best, least, _), _ = jax.lax.scan(compare, start, curves)
+    return best, least
+
+
 def _search(
     metric: Metric,
     acceleration: Any,
@@ -200,22 +253,13 @@ def _search(
     local: bool,
 ) -> tuple[Float[Array, "n two_d"], _Found]:
     """The nodes (z, v) of the geodesic, without derivatives."""
-    settings = _numbers(_coarse(solver))
-    relaxed, sweeps, ends = relax(metric, curves, *settings)
-    g = jax.vmap(jax.vmap(metric))(relaxed)
-    energies = jax.vmap(checked_energy)(relaxed, sweeps, g)
-    usable = ends.result == RESULTS.successful
-    if domain is not None:
-        outside = jax.vmap(jax.vmap(is_outside, in_axes=(0, None)), in_axes=(0, None))
-        usable &= ~jnp.any(outside(relaxed, domain), axis=1)
-    energies = jnp.where(usable, energies, jnp.inf)
-    best = 0 if local else jnp.argmin(energies)
-    shorter = jnp.min(energies) < (1 - SHORTER) * energies[best]
-    curve, sweep, g, found = jax.tree.map(lambda leaf: leaf[best], (relaxed, sweeps, g, ends))
-    x = jnp.concatenate([curve, legendre(sweep, g)], axis=1)
+    best, least = _relax_all(metric, curves, domain, _coarse(solver), local)
+    shorter = least < (1 - SHORTER) * best.energy
+    found = best.ended
+    x = jnp.concatenate([best.x, legendre(best.sweep, best.g)], axis=1)
     if isinstance(solver, Relaxation):
         return x, _Found(found.result, found.iterations, shorter)
-    x, matrices, shot = shoot(g, acceleration, x, *_numbers(solver))
+    x, matrices, shot = shoot(best.g, acceleration, x, *_numbers(solver))
     bent_back = passes_conjugate_point(metric, x, matrices)
     result = RESULTS.where(bent_back, RESULTS.conjugate_point, shot.result)
     bad_metric = (found.result == RESULTS.nonfinite) | (

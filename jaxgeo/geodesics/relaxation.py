@@ -26,8 +26,14 @@ from jaxgeo.geodesics.solution import first_failure, metric_result
 SMALLEST_STEP = 1e-8
 """In a line search, relative to the curve: below it the search gives up."""
 
+SHORTER = 1e-3
+"""Relative difference of energies from which one curve is shorter than another."""
+
 EXPLORE = 10
-"""Iterations after which a curve must be shorter than the first one to be worth more."""
+"""Iterations after which a curve must be shorter than its rival to be worth more."""
+
+SETTLED = 0.1
+"""Residual below which the promise of a step inside the trust region is believed."""
 
 CONJUGATE_GRADIENTS = 64
 """Steps at most in one linear system; some ten are typical."""
@@ -47,9 +53,9 @@ class Relaxation(eqx.Module):
     - `max_iterations`: Newton steps, refused ones included.
     - `rtol`: converged when the step of the frozen metric is below `rtol` times the length of the
       curve, both in the metric; the square root of the dtype's epsilon if not given.
-    - `n_starts`: curves that are relaxed side by side, static: the straight line, and arcs on
-      either side of it in pairs. The shortest result is returned; arcs that stay longer than the
-      line are given up after 10 iterations. 1 is the straight line alone.
+    - `n_starts`: curves that are relaxed, static: the straight line, and arcs on either side of it
+      in pairs. The shortest result is returned; a curve that will not become shorter than the
+      best one before it is given up. 1 is the straight line alone.
 
     **Fails:** `not_converged`, `line_search_failed`, `metric_not_positive_definite` and
     `nonfinite`, the last two if the metric is so on every start already.
@@ -281,41 +287,42 @@ def _iterate(metric: Metric, rtol: Array, max_iterations: Array, state: _State) 
 
 def relax(
     metric: Metric,
-    curves: Float[Array, "k n_plus_1 d"],
+    curve: Float[Array, "n_plus_1 d"],
     rtol: Scalar,
     max_iterations: Int[Array, ""],
-) -> tuple[Float[Array, "k n_plus_1 d"], Sweep, Diagnostics]:
-    """Relax polylines with their ends fixed; the curves, the metric along them, how they ended.
+    rival: Scalar,
+) -> tuple[Float[Array, "n_plus_1 d"], Sweep, Diagnostics]:
+    """Relax a polyline with its ends fixed; the curve, the metric along it, how it ended.
 
-    Those after the first are given up when, after `EXPLORE` iterations, they are still longer.
+    It is given up when its energy will not fall below `rival`: as far as its next step promises,
+    or after `EXPLORE` iterations.
     """
-    k, m, d = curves.shape
-    zero = jnp.zeros((k, m - 1, d), curves.dtype)
-    inf = jnp.full(k, jnp.inf, curves.dtype)
+    m, d = curve.shape
+    zero = jnp.zeros((m - 1, d), curve.dtype)
+    inf = jnp.full((), jnp.inf, curve.dtype)
     start = _State(
-        x=curves,
-        sweep=Sweep(jnp.zeros((k, m - 1, d, d), curves.dtype), zero[..., 0], zero, zero),
-        step=jnp.zeros_like(curves),
+        x=curve,
+        sweep=Sweep(jnp.zeros((m - 1, d, d), curve.dtype), zero[:, 0], zero, zero),
+        step=jnp.zeros_like(curve),
         size=inf,
         radius=inf,
-        promised=jnp.zeros(k, curves.dtype),
-        on_boundary=jnp.zeros(k, bool),
+        promised=jnp.zeros_like(inf),
+        on_boundary=jnp.zeros((), bool),
         residual=inf,
-        iterations=jnp.zeros(k, jnp.int32),
-        result=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, k), RESULTS.not_converged),
-        running=jnp.ones(k, bool),
+        iterations=jnp.zeros((), jnp.int32),
+        result=RESULTS.not_converged,
+        running=jnp.ones((), bool),
     )
 
     def body(state: _State) -> _State:
-        new = jax.vmap(lambda one: _iterate(metric, rtol, max_iterations, one))(state)
-        energies = jnp.sum(new.sweep.squares, axis=1)
-        longer = (new.iterations >= EXPLORE) & (energies > energies[0])
-        new = new._replace(running=new.running & ~longer)
-        return jax.tree.map(
-            lambda a, b: jnp.where(state.running.reshape(k, *[1] * (a.ndim - 1)), a, b), new, state
-        )
+        new = _iterate(metric, rtol, max_iterations, state)
+        energy = new.sweep.energy
+        settled = ~new.on_boundary & (new.residual < SETTLED)
+        hopeless = settled & (energy - 2 * new.promised > (1 - SHORTER) * rival)
+        hopeless |= (new.iterations >= EXPLORE) & (energy > rival)
+        return new._replace(running=new.running & ~hopeless)
 
-    end = jax.lax.while_loop(lambda state: jnp.any(state.running), body, start)
+    end = jax.lax.while_loop(lambda state: state.running, body, start)
     return end.x, end.sweep, Diagnostics(end.result, end.iterations, end.residual)
 
 

@@ -1,8 +1,10 @@
 """Geodesics between two points by Newton's method on multiple shooting: accurate and quadratic.
 
 Unknown are position and velocity x = (z, v) at N + 1 times. One step of an explicit Runge–Kutta
-method of order 8 carries each to the next, and Newton's method closes the gaps. The same linear
-system gives the derivatives of the curve by the implicit function theorem.
+method of order 8 carries each to the next, and Newton's method closes the gaps. Its derivatives
+cost most: a method of order 4 gives them, and they are kept while a step shrinks the gaps a
+hundredfold. The same linear system gives the derivatives of the curve by the implicit function
+theorem.
 """
 
 import functools
@@ -19,6 +21,9 @@ from jaxgeo._typing import Metric, Scalar
 from jaxgeo.geodesics.flows import flow, geodesic_field
 from jaxgeo.geodesics.relaxation import Diagnostics, Relaxation
 
+KEEP = 0.01
+"""Derivatives that have shrunk the gaps to so much of them are used again."""
+
 
 @final
 class Shooting(eqx.Module):
@@ -34,8 +39,8 @@ class Shooting(eqx.Module):
     relaxed curve is then returned, and its residual says how far from a geodesic it is.
     `conjugate_point`: a geodesic, but no minimum; `not_resolved`: too few segments.
 
-    **Cost:** 12 N (1 + 2d) accelerations per iteration, typically 2 to 4 of them: for d beyond
-    some dozens use `Relaxation` alone.
+    **Cost:** 13 N accelerations per iteration, typically 2 to 5 of them, and N (4 + 8d) for the
+    derivatives, typically once or twice: for d beyond some dozens use `Relaxation` alone.
 
     **Reference:** Stoer & Bulirsch (2002), *Introduction to Numerical Analysis*, section 7.3.5.
     """
@@ -52,20 +57,13 @@ def gaps(acceleration: Any, x: Float[Array, "n two_d"]) -> Float[Array, "n_minus
     return jax.vmap(lambda y: flow(field, y, h))(x[:-1]) - x[1:]
 
 
-def linearised_gaps(
-    acceleration: Any, x: Float[Array, "n two_d"]
-) -> tuple[Float[Array, "n_minus_1 two_d"], Float[Array, "n_minus_1 two_d two_d"]]:
-    """The gaps, and the derivative of each segment's step."""
+def derivatives(
+    acceleration: Any, x: Float[Array, "n two_d"], order: int
+) -> Float[Array, "n_minus_1 two_d two_d"]:
+    """The derivative of each segment's step, by a method of order 4 or 8."""
     h = 1 / (x.shape[0] - 1)
-
     field = functools.partial(geodesic_field, acceleration)
-
-    def step(y: Array) -> tuple[Array, Array]:
-        end = flow(field, y, h)
-        return end, end
-
-    matrices, ends = jax.vmap(jax.jacfwd(step, has_aux=True))(x[:-1])
-    return ends - x[1:], matrices
+    return jax.vmap(jax.jacfwd(lambda y: flow(field, y, h, order)))(x[:-1])
 
 
 def close_gaps(
@@ -121,7 +119,7 @@ def _follow_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     x = follow(x, acceleration, z0, z1)  # so that higher derivatives see x move too
     missing = partial_jvp(lambda function: gaps(function, x), acceleration, d_acceleration)
     dz0, dz1 = instantiate((dz0, dz1), (z0, z1))
-    return x, close_gaps(linearised_gaps(acceleration, x)[1], missing, dz0, dz1)
+    return x, close_gaps(derivatives(acceleration, x, 8), missing, dz0, dz1)
 
 
 def passes_conjugate_point(
@@ -203,10 +201,12 @@ def _newton(
     acceleration: Any, ruler: _Ruler, rtol: Array, max_iterations: Array, state: _State
 ) -> _State:
     x = state.x + state.step * state.correction
-    missing, matrices = linearised_gaps(acceleration, x)
+    missing = gaps(acceleration, x)
     size = ruler(missing)
-    accept = jnp.isfinite(size) & jnp.all(jnp.isfinite(matrices))
-    accept &= (size < state.size) | (size <= ruler.floor)
+    accept = jnp.isfinite(size) & ((size < state.size) | (size <= ruler.floor))
+    stale = accept & (size > KEEP * state.size) | (state.iterations == 0)
+    matrices = jax.lax.cond(stale, lambda: derivatives(acceleration, x, 4), lambda: state.matrices)
+    accept &= jnp.all(jnp.isfinite(matrices))
 
     still = jnp.zeros(x.shape[1] // 2, x.dtype)
     correction = close_gaps(matrices, missing, still, still)
