@@ -175,8 +175,9 @@ def methods(case: Case, steps: int, quick: bool) -> list[peers.Method]:
         out.append(peers.geomstats(case.name))
     elif peers.Hypersphere and case.name in NO_CLOSED_FORM:
         for solver in peers.SOLVERS:
-            slow = quick and solver != "default"  # up to a minute for a wide pair
-            out.append(peers.geomstats(case.name, solver, 1 if slow else None))
+            # the others take up to a minute for a wide pair
+            limit = None if solver == "default" else 1 if quick else 2
+            out.append(peers.geomstats(case.name, solver, limit))
     if peers.torch and case.potential:
         out += peers.paper(case.metric, case.potential, case.bounds, steps)
     return out

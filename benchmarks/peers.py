@@ -170,6 +170,7 @@ def paper(
             compiles=False,
             batch=(lambda z0, z1: run(z0, z1, part)) if detached and continuity else None,
             scale=steps / part,
+            limit=None if detached and continuity else 2,
         )
 
     return [method(detached, continuity) for detached in (True, False) for continuity in (0.1, 0)]

@@ -173,11 +173,11 @@ def _solve(
     solver = RESULTS.where(
         out.result == diffrax.RESULTS.event_occurred, RESULTS.left_domain, solver
     )
-    cause = _cause(metric, z0 + scale * w_last[0], scale * u_last[0])
-    ended = RESULTS.where(
+    ended = jax.lax.cond(
         (solver == RESULTS.successful) | (solver == RESULTS.left_domain),
-        solver,
-        first_failure(cause, solver),
+        lambda z, u: solver,
+        lambda z, u: first_failure(_cause(metric, z, u), solver),
+        *jax.lax.stop_gradient((z0 + scale * w_last[0], scale * u_last[0])),
     )
     stats |= {"iterations": out.stats["num_steps"]}
     result = first_failure(ended, judged, drift_result(stats["speed_drift"]))
@@ -195,7 +195,7 @@ def _cause(metric: Metric, z: Array, v: Array) -> Any:
     """Why an integration stopped at `z`: what the metric is there and just ahead along `v`."""
     steps = jnp.concatenate([jnp.zeros(1, z.dtype), 10.0 ** jnp.arange(-9, -1, dtype=z.dtype)])
     ahead = z[None, :] + steps[:, None] * v[None, :]
-    return metric_result(jax.vmap(metric)(jax.lax.stop_gradient(ahead)))
+    return metric_result(jax.vmap(metric)(ahead))
 
 
 def exp(metric: Metric, z: ArrayLike, v: ArrayLike) -> Point:
