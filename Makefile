@@ -21,6 +21,7 @@ bench: .venv/installed ## the long measurements; writes benchmarks/results
 	$(BIN)/python benchmarks/ising_reconstruction.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/geodesics.py --out benchmarks/results/geodesics.json
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/pullback_acceleration.py --out benchmarks/results/pullback-acceleration.json
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

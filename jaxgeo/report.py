@@ -27,6 +27,9 @@ from jaxgeo.plotting import (
 from jaxgeo.reconstruction import LogPartitionFit
 
 Grid = tuple[np.ndarray, ...]
+FRONT_NODES = 97
+"""Of a grid on which the shortest way between two points is sought, along either axis."""
+
 BOUNDARY_NODES = 81
 BOUNDARY_STRENGTH = 1.0
 """A boundary is where log √det g stands out by this: weaker ridges may be noise of the fit."""
@@ -105,15 +108,29 @@ def in_double_precision(tree: Any) -> Any:
 def _geodesic(metric, start, end, domain) -> tuple[jg.GeodesicSolution, str]:
     """The geodesic by the default solver or, across a crease too sharp for it, a finer one.
 
-    If neither converges, what the first one left, with its result code."""
-    first = jg.geodesic_bvp(metric, start, end, domain=domain, throw=False)
-    if bool(first.result == jg.RESULTS.successful):
-        return first, "Shooting()"
+    In the plane it starts from the shortest path over a grid as well, lest a shorter way round be
+    missed. If neither solver converges, what the first one left, with its result code."""
+    guesses: list[Any] = [None]
+    if len(domain) == 2:
+        axes = tuple(jnp.linspace(a, b, FRONT_NODES, dtype=start.dtype) for a, b in domain)
+        reached = jg.distance_map(metric, start, axes, throw=False)
+        path = jg.shortest_path(metric, reached, end)
+        guesses += [path] if bool(jnp.isfinite(path).all()) else []
     fine = jg.Relaxation(n_segments=256, max_iterations=1000)
-    second = jg.geodesic_bvp(metric, start, end, solver=fine, domain=domain, throw=False)
-    if bool(second.result == jg.RESULTS.successful):
-        return second, "Relaxation(n_segments=256, max_iterations=1000)"
-    return first, "Shooting()"
+    names = {"Shooting()": None, "Relaxation(n_segments=256, max_iterations=1000)": fine}
+    everything = []
+    for name, solver in names.items():
+        found = [
+            jg.geodesic_bvp(
+                metric, start, end, solver=solver, start=guess, domain=domain, throw=False
+            )
+            for guess in guesses
+        ]
+        everything += found
+        good = [one for one in found if bool(one.result == jg.RESULTS.successful)]
+        if good:
+            return min(good, key=lambda one: float(one.stats["length"])), name
+    return everything[0], "Shooting()"
 
 
 @eqx.filter_jit

@@ -22,9 +22,9 @@ def run(checkpoint):
         n_samples=1024,
         simulator_batch=256,
         schedules=(
-            Schedule(steps=1500, learning_rate=1e-2, batch_size=256, every=50, patience=100),
-            Schedule(steps=200, learning_rate=1e-2, batch_size=256, every=50),
-            Schedule(steps=200, learning_rate=1e-2, batch_size=256, every=50),
+            Schedule(steps=1000, learning_rate=1e-2, batch_size=256, every=50, patience=100),
+            Schedule(steps=100, learning_rate=1e-2, batch_size=256, every=50),
+            Schedule(steps=100, learning_rate=1e-2, batch_size=256, every=50),
         ),
         width=16,
         checkpoint=checkpoint,

@@ -8,8 +8,8 @@ from oracles import AnyOf
 
 from jaxgeo import problems
 from jaxgeo._results import RESULTS
-from jaxgeo.geodesics import geodesic_bvp
-from jaxgeo.metrics import PullbackMetric
+from jaxgeo.geodesics import Relaxation, Shooting, geodesic_bvp
+from jaxgeo.metrics import HessianMetric, PullbackMetric
 from jaxgeo.systems import families
 
 PROMISED = {jnp.float64: 1e-6, jnp.float32: 1e-3}
@@ -98,9 +98,30 @@ def test_beyond_a_conjugate_point_is_no_minimum():
     # round the sphere the wrong way: a geodesic, but the short way is 2π − 4 long
     a, b = jnp.array([np.pi / 2, 0.0]), jnp.array([np.pi / 2, 4.0])
     solution = geodesic_bvp(problems.sphere_metric, a, b, start=jnp.stack([a, b]), throw=False)
-    assert solution.result != RESULTS.successful
-    with pytest.raises(Exception, match=r"conjugate|used up its iterations"):
+    assert solution.result == RESULTS.conjugate_point
+    with pytest.raises(RuntimeError, match="passes a point conjugate"):
         geodesic_bvp(problems.sphere_metric, a, b, start=jnp.stack([a, b]))
+
+
+def test_an_end_outside_the_domain_that_only_the_compiled_program_sees():
+    domain = jnp.array([[-1.0, 1.0], [0.5, 2.0]])
+
+    @jax.jit
+    def solve(a, b):
+        return geodesic_bvp(problems.half_plane_metric, a, b, domain=domain, throw=False).result
+
+    assert solve(jnp.array([0.0, 1.0]), jnp.array([3.0, 1.0])) == RESULTS.left_domain
+
+
+def test_far_corners_need_more_segments_and_are_refused_with_few():
+    metric = HessianMetric(lambda theta: jax.nn.logsumexp(jnp.pad(theta, (0, 1))))
+    a, b = jnp.array([-5.0, 4.0]), jnp.array([6.0, -3.0])
+    few = geodesic_bvp(metric, a, b, throw=False)
+    assert few.result == RESULTS.not_converged
+    more = geodesic_bvp(metric, a, b, solver=Shooting(Relaxation(256)))
+    p, q = (jax.nn.softmax(jnp.pad(theta, (0, 1))) for theta in (a, b))
+    exact = 2 * jnp.arccos(jnp.sum(jnp.sqrt(p * q)))
+    np.testing.assert_allclose(more.stats["length"], exact, rtol=1e-6)
 
 
 def test_a_pullback_that_loses_rank_is_refused():

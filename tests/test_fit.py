@@ -27,6 +27,11 @@ QUICK = {
     "width": 32,
     "progress": False,
 }
+BRIEF = {
+    "schedules": 3 * (Schedule(steps=300, learning_rate=1e-2, batch_size=256),),
+    "width": 16,
+    "progress": False,
+}
 COVARIANCE = np.array([[2.0, 0.6], [0.6, 0.5]])
 SQUARE = [[-2.0, 2.0], [-2.0, 2.0]]
 
@@ -118,7 +123,7 @@ def test_streamed_simulator_and_given_natural_coordinates():
 def test_learned_coordinates():
     """The same without being told that log λ is natural."""
     rng = np.random.default_rng(0)
-    rates = rng.uniform(1, 20, (8192, 1)).astype(np.float32)
+    rates = rng.uniform(1, 20, (4096, 1)).astype(np.float32)
     fit = fit_log_partition(
         rng.poisson(rates),
         rates,
@@ -137,7 +142,7 @@ def test_summary_can_be_trained():
     summary = Dense(np.zeros(2), np.ones(2), features=8, rngs=nnx.Rngs(0))
     fit = fit_log_partition(
         x, theta, key=jax.random.key(0), domain=SQUARE, summary=summary, train_summary=True,
-        throw=False, **QUICK,
+        throw=False, **BRIEF,
     )  # fmt: skip
     assert not np.allclose(fit.posterior.statistic.summary.weight[...], summary.weight[...])
     assert fit.history["pairs"].held_out_loss.min() < np.log(2)
@@ -149,7 +154,7 @@ def test_overfitted_fit_is_not_called_converged():
     noise = np.random.default_rng(6).normal(size=(200, 400)).astype(np.float32)
     fit = fit_log_partition(
         np.c_[3 * noise, x], theta, key=jax.random.key(0), domain=SQUARE, summary=Identity(),
-        throw=False, **QUICK,
+        throw=False, **BRIEF,
     )  # fmt: skip
     assert bool(fit.result == RESULTS.overfitted)
 
@@ -158,7 +163,7 @@ def test_deterministic_samples_leave_the_scale_unresolved():
     theta = np.random.default_rng(0).uniform(-2, 2, (256, 1)).astype(np.float32)
     with pytest.raises(RuntimeError, match=describe(RESULTS.scale_unresolved)):
         fit_log_partition(
-            theta, theta, key=jax.random.key(0), domain=[[-2, 2]], summary=Identity(), **QUICK
+            theta, theta, key=jax.random.key(0), domain=[[-2, 2]], summary=Identity(), **BRIEF
         )
 
 

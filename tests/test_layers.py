@@ -23,6 +23,7 @@ ROOMS = (
     "systems",
     "grids",
     "_files",
+    "_batching",
     "_results",
     "_linalg",
     "_typing",

@@ -54,7 +54,7 @@ def geodesic_bvp(
 
     It is the shortest of those found from the straight line of the chart and from arcs on either
     side of it; where many geodesics join the points, another may be shorter still. One of them is
-    found from a `start` near it.
+    found from a `start` near it; in two or three dimensions `shortest_path` leads to the shortest.
 
     **Arguments:**
 
@@ -77,6 +77,7 @@ def geodesic_bvp(
     (`n_segments` cannot follow the metric), `conjugate_point` (no minimum; `Shooting` only).
 
     **Cost:** see the solvers. Compiles once per shape and structure of `metric` and `solver`.
+    Under `vmap` a CPU takes one pair after another, an accelerator all side by side.
 
     **Example:**
 
@@ -165,12 +166,13 @@ def _solve(
     ts = jnp.linspace(0, 1, x.shape[0], dtype=z0.dtype)
     judged, stats = assess(g, ts, points, speeds, domain, still_acceleration)
     # a curve that is bad in itself is more telling than a solver that could not mend it
-    bad_metric = (found.result == RESULTS.nonfinite) | (
-        found.result == RESULTS.metric_not_positive_definite
+    result = RESULTS.where(
+        _is_of_the_metric(found.result), found.result, first_failure(judged, found.result)
     )
-    result = RESULTS.where(bad_metric, found.result, first_failure(judged, found.result))
     if isinstance(solver, Shooting):
-        result = first_failure(result, drift_result(stats["speed_drift"]))
+        # and only a curve that is resolved can be told to bend back
+        bend = RESULTS.where(found.bent_back, RESULTS.conjugate_point, RESULTS.successful)
+        result = first_failure(result, drift_result(stats["speed_drift"]), bend)
     stats |= {"iterations": found.iterations, "shorter_found": found.shorter}
     solution = GeodesicSolution(ts, points, speeds, result, stats)
     if throw:
@@ -194,7 +196,13 @@ def _starts(
 class _Found(NamedTuple):
     result: Any
     iterations: Int[Array, ""]
-    shorter: Bool[Array, ""]
+    shorter: Bool[Array, ""]  # whether another start led to a shorter curve
+    bent_back: Bool[Array, ""]  # whether it passes a conjugate point
+
+
+def _is_of_the_metric(result: Any) -> Bool[Array, ""]:
+    """Whether it is the metric that failed."""
+    return (result == RESULTS.nonfinite) | (result == RESULTS.metric_not_positive_definite)
 
 
 class _Relaxed(NamedTuple):
@@ -258,15 +266,11 @@ def _search(
     found = best.ended
     x = jnp.concatenate([best.x, legendre(best.sweep, best.g)], axis=1)
     if isinstance(solver, Relaxation):
-        return x, _Found(found.result, found.iterations, shorter)
+        return x, _Found(found.result, found.iterations, shorter, jnp.zeros((), bool))
     x, matrices, shot = shoot(best.g, acceleration, x, *_numbers(solver))
+    result = RESULTS.where(_is_of_the_metric(found.result), found.result, shot.result)
     bent_back = passes_conjugate_point(metric, x, matrices)
-    result = RESULTS.where(bent_back, RESULTS.conjugate_point, shot.result)
-    bad_metric = (found.result == RESULTS.nonfinite) | (
-        found.result == RESULTS.metric_not_positive_definite
-    )
-    result = RESULTS.where(bad_metric, found.result, result)
-    return x, _Found(result, found.iterations + shot.iterations, shorter)
+    return x, _Found(result, found.iterations + shot.iterations, shorter, bent_back)
 
 
 def _coarse(solver: Shooting | Relaxation) -> Relaxation:

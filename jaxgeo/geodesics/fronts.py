@@ -150,8 +150,8 @@ def shortest_path(
     >>> axes = (jnp.linspace(-1.5, 1.5, 33), jnp.linspace(0.5, 2.0, 33))
     >>> reached = distance_map(half_plane_metric, jnp.array([-1.0, 1.0]), axes)
     >>> top = shortest_path(half_plane_metric, reached, jnp.array([1.0, 1.0]), n=3)[1]
-    >>> round(top[1].item(), 2)  # on the circle around the origin
-    1.41
+    >>> round(top[1].item(), 1)  # on the circle around the origin: √2
+    1.4
     """
     end = as_point(target, "target", distance_map.source)
     _check_inside(end, "target", distance_map.axes)
