@@ -98,6 +98,12 @@ def safe_sqrt(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return jnp.where(zero, jnp.zeros_like(x), jnp.sqrt(jnp.where(zero, jnp.ones_like(x), x)))
 
 
+def frozen(tree: PyTree) -> PyTree:
+    """`tree` with no derivative flowing through its arrays."""
+    dynamic, static = eqx.partition(tree, eqx.is_inexact_array)
+    return eqx.combine(jax.lax.stop_gradient(dynamic), static)
+
+
 def instantiate(tangents: PyTree, primals: PyTree) -> PyTree:
     """`tangents` as arrays, zero where they are `None` because nothing moves.
 

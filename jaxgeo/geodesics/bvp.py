@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._batching import one_by_one
+from jaxgeo._linalg import frozen
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar, Vector, as_point, check_metric
 from jaxgeo.geodesics.relaxation import (
@@ -130,12 +131,6 @@ def _with_arrays(solver: Any, z: Array) -> Any:
     return Shooting(_with_arrays(coarse, z), limit, default_rtol(solver.rtol, z.dtype))
 
 
-def _frozen(tree: Any) -> Any:
-    """`tree` with no derivative flowing through its arrays."""
-    dynamic, static = eqx.partition(tree, eqx.is_inexact_array)
-    return eqx.combine(jax.lax.stop_gradient(dynamic), static)
-
-
 @eqx.filter_jit
 def _solve(
     metric: Metric,
@@ -152,7 +147,7 @@ def _solve(
     acceleration = eqx.filter_closure_convert(
         functools.partial(geodesic_acceleration, metric), z0, z0
     )
-    still_metric, still_acceleration = _frozen(g), _frozen(acceleration)
+    still_metric, still_acceleration = frozen(g), frozen(acceleration)
 
     def search(z0: Array, z1: Array, start: Array | None, rest: Any) -> Any:
         metric, acceleration, solver, domain = rest
@@ -160,7 +155,7 @@ def _solve(
         return _search(metric, acceleration, curves, domain, solver, start is not None)
 
     rest = still_metric, still_acceleration, solver, domain
-    x, found = one_by_one(search, _frozen(z0), _frozen(z1), start, rest)
+    x, found = one_by_one(search, frozen(z0), frozen(z1), start, rest)
     x = follow(x, acceleration, z0, z1)
     points, speeds = jnp.split(x, 2, axis=1)
     ts = jnp.linspace(0, 1, x.shape[0], dtype=z0.dtype)

@@ -21,6 +21,7 @@ from jaxgeo._linalg import (
     HIGHEST,
     cholesky,
     cholesky_solve,
+    frozen,
     quadratic_form,
     safe_sqrt,
     solve_spd,
@@ -267,7 +268,7 @@ def _fit(
     check_metric(metric, starts[0])
     # closures may hold traced values: hoist them, so that derivatives can be taken in them
     g = eqx.filter_closure_convert(metric, starts[0])
-    still = _frozen(g)
+    still = frozen(g)
     key_weights, key_times = jax.random.split(key)
     draws = jax.random.uniform(key_times, (plan.steps, plan.strata), starts.dtype)
     times = (jnp.arange(plan.strata, dtype=starts.dtype)[None, :] + draws) / plan.strata
@@ -284,17 +285,11 @@ def _fit(
         stats |= {"iterations": jnp.asarray(plan.steps, jnp.int32)}
         return NeuralGeodesicFit(trained, GeodesicSolution(*solution, result, stats), history)
 
-    fit = jax.vmap(one)(starts, ends, _frozen(curves))
+    fit = jax.vmap(one)(starts, ends, frozen(curves))
     if throw:
         failed = fit.solution.result != RESULTS.successful
         fit = fit.solution.result.error_if(fit, failed)
     return fit
-
-
-def _frozen(tree: Any) -> Any:
-    """`tree` with no derivative flowing through its arrays."""
-    dynamic, static = eqx.partition(tree, eqx.is_inexact_array)
-    return eqx.combine(jax.lax.stop_gradient(dynamic), static)
 
 
 def _moving(curve: Curve, t: Scalar) -> tuple[Point, Vector]:
