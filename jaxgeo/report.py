@@ -1,6 +1,7 @@
 """What a reconstruction leaves behind: report.json, metric.npz and pictures."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,24 +109,25 @@ def in_double_precision(tree: Any) -> Any:
 def _geodesic(metric, start, end, domain) -> tuple[jg.GeodesicSolution, str]:
     """The geodesic by the default solver or, across a crease too sharp for it, a finer one.
 
-    In the plane it starts from the shortest path over a grid as well, lest a shorter way round be
-    missed. If neither solver converges, what the first one left, with its result code."""
-    guesses: list[Any] = [None]
+    In the plane it starts from the shortest path over a grid, lest a shorter way round be missed.
+    If neither solver converges, what the first one left, with its result code."""
+    path = None
     if len(domain) == 2:
         axes = tuple(jnp.linspace(a, b, FRONT_NODES, dtype=start.dtype) for a, b in domain)
         reached = jg.distance_map(metric, start, axes, throw=False)
-        path = jg.shortest_path(metric, reached, end)
-        guesses += [path] if bool(jnp.isfinite(path).all()) else []
+        traced = jg.shortest_path(metric, reached, end)
+        path = traced if bool(jnp.isfinite(traced).all()) else None
     fine = jg.Relaxation(n_segments=256, max_iterations=1000)
     names = {"Shooting()": None, "Relaxation(n_segments=256, max_iterations=1000)": fine}
     everything = []
     for name, solver in names.items():
-        found = [
-            jg.geodesic_bvp(
-                metric, start, end, solver=solver, start=guess, domain=domain, throw=False
-            )
-            for guess in guesses
-        ]
+        solve = functools.partial(
+            jg.geodesic_bvp, metric, start, end, solver=solver, domain=domain, throw=False
+        )
+        found = [solve(start=path)]
+        best = (found[0].result == jg.RESULTS.successful) & ~found[0].stats["shorter_found"]
+        if path is not None and not bool(best):
+            found.append(solve())
         everything += found
         good = [one for one in found if bool(one.result == jg.RESULTS.successful)]
         if good:

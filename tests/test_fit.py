@@ -123,7 +123,7 @@ def test_streamed_simulator_and_given_natural_coordinates():
 def test_learned_coordinates():
     """The same without being told that log λ is natural."""
     rng = np.random.default_rng(0)
-    rates = rng.uniform(1, 20, (4096, 1)).astype(np.float32)
+    rates = rng.uniform(1, 20, (8192, 1)).astype(np.float32)
     fit = fit_log_partition(
         rng.poisson(rates),
         rates,

@@ -84,22 +84,6 @@ def test_a_jacobi_field_is_the_derivative_of_the_exponential():
     np.testing.assert_allclose(field.values[-1], difference, rtol=1e-7)
 
 
-def test_transport_and_jacobi_fields_differentiate():
-    solution, h = tangled(), 1e-5
-
-    def measure(metric, v):
-        carried = parallel_transport(metric, solution, v)
-        return jnp.sum(carried[-1]) + jnp.sum(jacobi_field(metric, solution, v, v).values[-1])
-
-    value = jax.jit(measure)
-    slope = jax.jit(jax.jacrev(measure, argnums=1))(wavy(2), V)
-    e = jnp.array([0.6, 0.8])
-    difference = (value(wavy(2), V + h * e) - value(wavy(2), V - h * e)) / (2 * h)
-    np.testing.assert_allclose(slope @ e, difference, rtol=1e-6)
-    batch = jax.vmap(value, in_axes=(None, 0))(wavy(2), jnp.stack([V, 2 * V]))
-    np.testing.assert_allclose(batch[0], value(wavy(2), V), rtol=EXACT)
-
-
 def test_conjugate_points_of_spheres():
     time = conjugate_time(problems.sphere_metric, sphere(4.0))
     np.testing.assert_allclose(time, np.pi / 4, rtol=EXACT)
