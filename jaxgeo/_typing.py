@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -40,6 +41,15 @@ def as_point(x: ArrayLike, name: str, like: Array | None = None) -> Array:
             f"got shape {array.shape} and dtype {array.dtype}."
         )
     return jnp.asarray(array, array.dtype)  # drops weak types, which would retrace
+
+
+def as_points(x: ArrayLike, name: str, like: Array | None = None) -> Float[Array, "n d"]:
+    """`x` as one array `(n, d)` of points like `like`; `ValueError` if it is not one."""
+    if np.ndim(x) != 2 or np.shape(x)[0] == 0:
+        raise ValueError(f"`{name}` must have shape (n, d), n ≥ 1, got {np.shape(x)}.")
+    rows = jnp.asarray(x)
+    first = as_point(rows[0], f"{name}[0]", like)
+    return jnp.asarray(rows, first.dtype)
 
 
 def check_metric(metric: Metric, z: Array) -> None:

@@ -49,13 +49,14 @@ def on_grid(
     >>> on_grid(jnp.sum, (jnp.arange(2.0), jnp.arange(3.0)))[1].tolist()
     [1.0, 2.0, 3.0]
     """
-    arrays = _as_axes(axes)
+    arrays = as_axes(axes)
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
     return _evaluate(f, arrays, chunk_size or CHUNK, mesh)
 
 
-def _as_axes(axes: Sequence[ArrayLike]) -> tuple[Array, ...]:
+def as_axes(axes: Sequence[ArrayLike]) -> tuple[Array, ...]:
+    """`axes` as vectors of floats of one dtype; `ValueError` if they are not."""
     arrays = tuple(jnp.asarray(axis) for axis in axes)
     if not arrays:
         raise ValueError("`axes` must hold at least one array, got none.")

@@ -259,9 +259,9 @@ def test_the_affine_form_fails_by_code():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"starts": np.zeros(2)}, r"`starts` must have shape \(b, d\), got \(2,\)"),
-        ({"ends": np.zeros((3, 2))}, r"`ends` must have shape \(1, 2\).* got shape \(3, 2\)"),
-        ({"ends": np.zeros((1, 2), int)}, "`ends` must hold floats, got dtype int"),
+        ({"starts": np.zeros(2)}, r"`starts` must have shape \(n, d\), n ≥ 1, got \(2,\)"),
+        ({"ends": np.zeros((3, 2))}, r"`ends` must have shape \(1, 2\).* got \(3, 2\)"),
+        ({"ends": np.zeros((1, 2), int)}, r"`ends\[0\]` must hold floats, got dtype int"),
         ({"starts": np.array([[np.nan, 1.0]])}, r"`starts` must be finite, got \[\[nan"),
         ({"domain": np.array([[0.0, 0.5], [-1, 1]])}, "`ends` must lie in `domain`"),
         ({"steps": 0}, "`steps` must be at least 1, got 0"),

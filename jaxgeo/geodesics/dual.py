@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxgeo._linalg import solve_spd
+from jaxgeo._linalg import frozen, solve_spd
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Point, Potential, Vector, as_point
 from jaxgeo.geodesics.flows import flow, geodesic_field
@@ -88,8 +88,7 @@ def _solve(
 
     acceleration = eqx.filter_closure_convert(functools.partial(held, alpha), a, a)
     start = jax.lax.stop_gradient(_start(potential, a, b, alpha))
-    frozen = jax.lax.stop_gradient(eqx.partition(acceleration, eqx.is_inexact_array)[0])
-    still = eqx.combine(frozen, acceleration)
+    still = frozen(acceleration)
     rtol = default_rtol(None, a.dtype)
     limit = jnp.asarray(NEWTON_STEPS, jnp.int32)
     g = jax.vmap(HessianMetric(potential))(start[:, : a.size])

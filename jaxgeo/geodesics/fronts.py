@@ -1,23 +1,16 @@
 r"""Distances from one point to every node of a grid, and the globally shortest paths behind them.
 
-A node x is reached across a simplex {yᵢ} of its neighbours, from the point Σ λᵢyᵢ of it that the
-shortest path passes (Hopf and Lax). With the distances Tᵢ of the corners the least of
+A node is reached across simplices of its neighbours (`hopf_lax`). The surface of the cube of
+neighbours, and with it every direction in which a node may be reached however anisotropic the
+metric is, consists of faces that each lie in one plane of the grid next to the node. So a sweep
+updates plane after plane, whole planes at once, along every axis in both senses, and sweeps are
+repeated until no distance changes.
 
-    λ·T + √(λᵀKλ),   Kᵢⱼ = (x − yᵢ)ᵀ g (x − yⱼ),   λ ≥ 0,   Σλᵢ = 1
-
-is known in closed form. The surface of the cube of neighbours, and with it every direction in
-which x may be reached however anisotropic the metric is, consists of faces that each lie in one
-plane of the grid next to x. So a sweep updates plane after plane, whole planes at once, along
-every axis in both senses, and sweeps are repeated until no distance changes.
-
-This interpolates distances linearly: of first order, and monotone, so it works for any metric.
-A second round, across the face by which each node was reached, interpolates squares of distances
-from values and gradients pᵢ, T² = λᵀBλ, Bᵢⱼ = ½(Tᵢ² + Tⱼ²) − ½(Tᵢpᵢ − Tⱼpⱼ)·(yᵢ − yⱼ), as is exact
-where the metric is constant: of second order.
+A first round interpolates distances linearly: of first order, and monotone, so it works for any
+metric. A second one, across the face by which each node was reached, takes gradients into account:
+of second order.
 """
 
-import functools
-import itertools
 import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, final
@@ -32,15 +25,13 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgeo._linalg import quadratic_form, safe_sqrt
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Point, Scalar, as_point, check_metric
-from jaxgeo.geodesics.solution import first_failure, metric_result
+from jaxgeo.geodesics.hopf_lax import Nodes, face_of_cube, reach
+from jaxgeo.geodesics.solution import check_inside, first_failure, is_outside, metric_result
 from jaxgeo.geometry.curves import resample
-from jaxgeo.grids import on_grid
+from jaxgeo.grids import as_axes, on_grid
 
 RADIUS = 3
 """Nodes at most so many cells from the source, on every axis, are first reached straight."""
-
-LINEARISATIONS = 4
-"""Of an interpolated distance, in the second round."""
 
 TOLERANCE = 1e-8
 """Relative change of a distance that counts as none."""
@@ -99,9 +90,9 @@ def distance_map(
     **Returns:** `DistanceMap`, of second order in the spacing where the distance is smooth, of
     first order behind corners and jumps of the metric. No derivatives: for these, `distance`.
 
-    **Fails:** `ValueError` on axes, dtypes, and a source outside. `nonfinite` and
-    `metric_not_positive_definite` where the metric is so at a node, `nonfinite` also if a
-    distance overflows; `not_converged`.
+    **Fails:** `ValueError` on axes, dtypes, and a source outside (`left_domain` if only the
+    compiled program sees it). `nonfinite` and `metric_not_positive_definite` where the metric is
+    so at a node, `nonfinite` also if a distance overflows; `not_converged`.
 
     **Cost:** a metric evaluation a node; some 8 to 15 sweeps of 8 edges a node in the plane, of
     48 triangles in space, more where shortest paths wind. Compiles once per shape and structure
@@ -120,7 +111,7 @@ def distance_map(
     """
     start = as_point(source, "source")
     grid_axes = _as_axes(axes, start)
-    _check_inside(start, "source", grid_axes)
+    check_inside(start, "source", _box(grid_axes), "the grid's box")
     return _solve(metric, start, grid_axes, jnp.asarray(max_iterations, jnp.int32), throw)
 
 
@@ -154,21 +145,21 @@ def shortest_path(
     1.4
     """
     end = as_point(target, "target", distance_map.source)
-    _check_inside(end, "target", distance_map.axes)
+    check_inside(end, "target", _box(distance_map.axes), "the grid's box")
     if n < 2:
         raise ValueError(f"`n` must be at least 2, got {n}.")
     return _trace(metric, distance_map, end, n)
 
 
 def _as_axes(axes: Sequence[ArrayLike], like: Array) -> tuple[Array, ...]:
-    arrays = tuple(jnp.asarray(axis) for axis in axes)
+    arrays = as_axes(axes)
     if len(arrays) not in (2, 3) or len(arrays) != like.size:
         raise ValueError(
             f"`axes` must hold 2 or 3 arrays, as many as `source` has coordinates, got "
             f"{len(arrays)} for {like.size}."
         )
     for k, axis in enumerate(arrays):
-        if axis.ndim != 1 or axis.size < 3:
+        if axis.size < 3:
             raise ValueError(f"`axes[{k}]` must have shape (n,) with n ≥ 3, got {axis.shape}.")
         if axis.dtype != like.dtype:
             raise ValueError(
@@ -178,174 +169,11 @@ def _as_axes(axes: Sequence[ArrayLike], like: Array) -> tuple[Array, ...]:
             values = np.asarray(axis)
             if not (np.all(np.isfinite(values)) and np.all(np.diff(values) > 0)):
                 raise ValueError(f"`axes[{k}]` must increase strictly, got {values}.")
-    return tuple(jnp.asarray(axis, axis.dtype) for axis in arrays)
+    return arrays
 
 
-def _check_inside(z: Array, name: str, axes: tuple[Array, ...]) -> None:
-    if any(isinstance(x, jax.core.Tracer) for x in (z, *axes)):
-        return
-    bounds = [(float(axis[0]), float(axis[-1])) for axis in axes]
-    if not all(lower <= x <= upper for x, (lower, upper) in zip(z.tolist(), bounds, strict=True)):
-        raise ValueError(f"`{name}` must lie in the grid's box {bounds}, got {np.asarray(z)}.")
-
-
-# A node, across simplices of its neighbours. Arithmetic of small vectors is written out over
-# arrays of nodes, which is several times faster than arrays with a last axis of two or three.
-
-
-def _dot(a: Sequence[Array] | Array, b: Sequence[Array] | Array) -> Array:
-    return functools.reduce(operator.add, (x * y for x, y in zip(a, b, strict=True)))
-
-
-def _solve_small(matrix: list[list[Array]], sides: list[list[Array]]) -> list[list[Array]]:
-    """Gauss's elimination for a positive definite matrix."""
-    rows = [[*row, *(side[i] for side in sides)] for i, row in enumerate(matrix)]
-    d = len(rows)
-    for i, j in itertools.permutations(range(d), 2):
-        factor = rows[j][i] / rows[i][i]
-        rows[j] = [x - factor * y for x, y in zip(rows[j], rows[i], strict=True)]
-    return [[rows[i][d + k] / rows[i][i] for i in range(d)] for k in range(len(sides))]
-
-
-def _normalised(weights: list[Array]) -> list[Array]:
-    total = functools.reduce(operator.add, weights)
-    return [w / jnp.where(total > 0, total, 1) for w in weights]
-
-
-class _Nodes(NamedTuple):
-    """Nodes of any arrangement, the axes of coordinates first."""
-
-    t: Float[Array, "*nodes"]  # distances, infinite where not reached
-    p: Float[Array, "d *nodes"]  # their gradients
-    g: Float[Array, "d d *nodes"]
-
-
-Steps = list[list[Array]]
-"""Of d corners of simplices: the components of the steps from there to the nodes."""
-
-
-def _arrival(
-    k: list[list[Array]], rise: list[Array], one: list[Array]
-) -> tuple[Array, list[Array]]:
-    """The least λ·t + √(λᵀKλ) over Σλ = 1, and λ unless some are negative, not normalised.
-
-    It is the T of (T − t)ᵀK⁻¹(T − t) = 1, with λ along K⁻¹(T − t). NaN where there is none: the
-    front is too steep for its corners to be all of use.
-    """
-    u, v = _solve_small(k, [one, rise])
-    a, h, c = _dot(u, one), _dot(v, one), _dot(v, rise)
-    arrival = (h + jnp.sqrt(h**2 - a * (c - 1))) / a
-    return arrival, [x * arrival - y for x, y in zip(u, v, strict=True)]
-
-
-def _lengths(g: Any, steps: Steps) -> list[list[Array]]:
-    """K, of steps in the metric."""
-    lowered = [[_dot(row, s) for row in g] for s in steps]
-    return [[_dot(s, low) for low in lowered] for s in steps]
-
-
-def _nearest(
-    g: Float[Array, "d d *nodes"], steps: Steps, corners: list[_Nodes]
-) -> Int[Array, "*nodes"]:
-    """Across which simplex, the first axis, nodes are reached soonest by linear interpolation."""
-    best = jnp.full(corners[0].t.shape, jnp.inf, g.dtype)
-    k = _lengths((g[:, :, None] + corners[0].g) / 2, steps)
-    for size in range(1, len(corners) + 1):
-        for subset in itertools.combinations(range(len(corners)), size):
-            t = [corners[i].t for i in subset]
-            one = [jnp.ones_like(best)] * size
-            low = functools.reduce(jnp.minimum, t)  # lest differences drown in rounding
-            part = [[k[i][j] for j in subset] for i in subset]
-            arrival, weights = _arrival(part, [x - low for x in t], one)
-            inside = functools.reduce(jnp.logical_and, [w >= 0 for w in weights])
-            best = jnp.where(inside, jnp.fmin(best, low + arrival), best)
-    return jnp.argmin(best, axis=0)
-
-
-def _reach(
-    g: Float[Array, "d d *nodes"], steps: Steps, corners: list[_Nodes], curved: Bool[Array, ""]
-) -> tuple[Float[Array, "*nodes"], Float[Array, "d *nodes"], Float[Array, "d *nodes"]]:
-    """Distances of nodes with metric `g`, their gradients, and the steps there from the feet.
-
-    Corners have a first axis, of simplices; the best is taken, and there the best subset of its
-    corners, as the foot may be in the interior of any one's hull.
-    """
-    axes, best = range(len(corners)), _nearest(g, steps, corners)[None]
-
-    def take(x: Array) -> Array:
-        return jnp.take_along_axis(
-            x, best.reshape(*[1] * (x.ndim - best.ndim), *best.shape), -best.ndim
-        )
-
-    corners = [_Nodes(take(y.t), take(y.p), take(y.g)) for y in corners]
-    steps = [[take(jnp.broadcast_to(x, (x.shape[0], *best.shape[1:]))) for x in s] for s in steps]
-    g = g[:, :, None]  # a new first axis, of subsets
-    known = [jnp.isfinite(y.t) for y in corners]
-    t = [jnp.where(k, y.t, 0) for k, y in zip(known, corners, strict=True)]
-    subsets = np.array(list(itertools.product((False, True), repeat=len(corners)))[1:])
-    used = [subsets[:, i].reshape(-1, *[1] * (best.ndim - 1)) & known[i] for i in axes]
-    one = [jnp.where(u, jnp.ones_like(x), 0) for u, x in zip(used, t, strict=True)]
-    interpolate = functools.reduce(jnp.logical_and, known, curved)
-    squares = [[t[i] * t[j] for j in axes] for i in axes]
-    for i, j in itertools.combinations(axes, 2):
-        turn = [t[i] * a - t[j] * b for a, b in zip(corners[i].p, corners[j].p, strict=True)]
-        along = _dot(turn, [x - y for x, y in zip(steps[j], steps[i], strict=True)])
-        smooth = (squares[i][i] + squares[j][j] - along) / 2
-        squares[i][j] = squares[j][i] = jnp.where(interpolate, smooth, squares[i][j])
-
-    def middle(weights: list[Array]) -> list[list[Array]]:
-        """The metric half-way from the foot."""
-        return [
-            [(g[a, b] + _dot(weights, [y.g[a, b] for y in corners])) / 2 for b in axes]
-            for a in axes
-        ]
-
-    def distance(weights: list[Array]) -> tuple[list[Array], Array]:
-        """Of the foot: its derivatives in the weights, and itself."""
-        slope = [_dot(row, weights) for row in squares]
-        at = safe_sqrt(jnp.maximum(_dot(weights, slope), 0))
-        return [s / jnp.where(at > 0, at, 1) for s in slope], at
-
-    def improve(_: Any, weights: list[Array]) -> list[Array]:
-        slope, at = distance(weights)
-        # relative to the foot, lest differences drown in rounding
-        rise = [o * (s - at) for o, s in zip(one, slope, strict=True)]
-        k = _lengths(middle(weights), steps)
-        masked = [
-            [jnp.where(used[i] & used[j], k[i][j], float(i == j)) for j in axes] for i in axes
-        ]
-        _, found = _arrival(masked, rise, one)
-        return _normalised([jnp.fmax(o * w, 0) for o, w in zip(one, found, strict=True)])
-
-    rounds = jnp.where(curved, LINEARISATIONS, 1)
-    weights = jax.lax.fori_loop(0, rounds, improve, _normalised(one))
-    step = [_dot(weights, [s[a] for s in steps]) for a in axes]
-    covector = [_dot(row, step) for row in middle(weights)]
-    way = jnp.sqrt(_dot(step, covector))
-    reached = way > 0  # neither without corners nor with an indefinite metric
-    arrival = jnp.where(reached, distance(weights)[1] + way, jnp.inf)
-    foot = jnp.argmin(arrival, axis=0)[None]
-    covector = [c / jnp.where(reached, way, 1) for c in covector]
-
-    def chosen(x: Array) -> Array:
-        return jnp.take_along_axis(x, foot, axis=0)[0]
-
-    return chosen(arrival), jnp.stack([*map(chosen, covector)]), jnp.stack([*map(chosen, step)])
-
-
-# The grid
-
-
-def _face(d: int) -> tuple[Int[np.ndarray, "m d_minus_1"], Int[np.ndarray, "d s"]]:
-    """A face's 3ᵈ⁻¹ nodes, relative to the one in its middle, and the simplices they form."""
-    nodes = np.indices((3,) * (d - 1)).reshape(d - 1, -1).T - 1
-    walks = [
-        np.array(signs)[:, None] * np.eye(d - 1, dtype=int)[list(order)]
-        for order in itertools.permutations(range(d - 1))
-        for signs in itertools.product((-1, 1), repeat=d - 1)
-    ]
-    corners = np.cumsum(np.pad(walks, ((0, 0), (1, 0), (0, 0))), axis=1)
-    return nodes, ((corners + 1) @ 3 ** np.arange(d - 2, -1, -1)).T
+def _box(axes: tuple[Array, ...]) -> Float[Array, "d 2"]:
+    return jnp.stack([jnp.stack([axis[0], axis[-1]]) for axis in axes])
 
 
 def _extended(axis: Float[Array, " n"]) -> Float[Array, " n_plus_2"]:
@@ -369,7 +197,7 @@ def _sweep(
 ) -> _Front:
     """Update plane after plane along axis `k`, each from the one before it."""
     d, dtype = len(axes), front.t.dtype
-    face, simplices = _face(d)
+    face, simplices = face_of_cube(d)
     others = [axis for a, axis in enumerate(axes) if a != k]
     sizes = tuple(axis.size for axis in others)
     identity = 2 * k + upwards.astype(front.face.dtype)
@@ -394,7 +222,7 @@ def _sweep(
         before, x_before, changed = carry
         t, p, g, face, x = plane
         around = [
-            _Nodes(*y)
+            Nodes(*y)
             for y in zip(
                 corners(before.t, constant_values=jnp.inf),
                 corners(before.p),
@@ -406,14 +234,14 @@ def _sweep(
         steps = [[w[i] for w in within] for i in range(d)]
         for step in steps:
             step.insert(k, across)
-        t_new, p_new, _ = _reach(g, steps, around, curved)
+        t_new, p_new, _ = reach(g, steps, around, curved)
         better = t_new < t * (1 - tolerance)
         again = (face == identity) & jnp.isfinite(t_new)
         update = jnp.where(curved, again, better)
         moved = update & ~(jnp.abs(t_new - t) <= tolerance * t_new)
         t, p = jnp.where(update, t_new, t), jnp.where(update, p_new, p)
         face = jnp.where(update, identity, face)
-        return (_Nodes(t, p, g), x, changed | jnp.any(moved)), (t, p, face)
+        return (Nodes(t, p, g), x, changed | jnp.any(moved)), (t, p, face)
 
     def turned(x: Array, axis: int) -> Array:
         x = jnp.moveaxis(x, axis, 0)
@@ -426,7 +254,7 @@ def _sweep(
         turned(front.face, k),
         turned(axes[k], 0),
     )
-    first = _Nodes(jnp.full(sizes, jnp.inf, dtype), jnp.zeros((d, *sizes), dtype), planes[2][0])
+    first = Nodes(jnp.full(sizes, jnp.inf, dtype), jnp.zeros((d, *sizes), dtype), planes[2][0])
     start = first, planes[4][0] - (planes[4][1] - planes[4][0]), front.changed
     (_, _, changed), (t, p, face) = jax.lax.scan(advance, start, planes)
 
@@ -449,7 +277,7 @@ def _cells(axes: tuple[Array, ...], z: Point) -> Float[Array, " d"]:
 def _start(
     metric: Metric, source: Point, axes: tuple[Array, ...]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "d *shape"]]:
-    """Distances and gradients near the source, by straight lines by the metric half-way."""
+    """Distances and gradients near the source, of straight lines, by the metric half-way."""
     d, shape = len(axes), tuple(axis.size for axis in axes)
     offsets = np.indices((2 * RADIUS + 1,) * d).reshape(d, -1) - RADIUS
     index = jnp.round(_cells(axes, source)).astype(jnp.int32)[:, None] + jnp.asarray(offsets)
@@ -483,7 +311,7 @@ def _solve(
 
         return jax.lax.scan(one, front, jnp.array([True, False]))[0]
 
-    def settle(front: _Front, curved: Bool[Array, ""]) -> tuple[_Front, Int[Array, ""]]:
+    def settle(front: _Front, curved: Bool[Array, ""]) -> tuple[_Front, tuple[_Front, Array]]:
         def sweep(state: tuple[_Front, Array]) -> tuple[_Front, Array]:
             front, count = state
             front = front._replace(changed=none)
@@ -492,19 +320,17 @@ def _solve(
             return front, count + 1
 
         start = front._replace(changed=~none), jnp.zeros((), jnp.int32)
-        return jax.lax.while_loop(lambda s: s[0].changed & (s[1] < limit), sweep, start)
+        end = jax.lax.while_loop(lambda s: s[0].changed & (s[1] < limit), sweep, start)
+        return end[0], end
 
     front = _Front(t, p, jnp.full(t.shape, -1, jnp.int32), none)
-
-    def round_(front: _Front, curved: Bool[Array, ""]) -> tuple[_Front, tuple[_Front, Array]]:
-        front, count = settle(front, curved)
-        return front, (front, count)
-
     # a scan, so that the sweeps are compiled once for both rounds
-    _, (fronts, counts) = jax.lax.scan(round_, front, jnp.array([False, True]))
+    _, (fronts, counts) = jax.lax.scan(settle, front, jnp.array([False, True]))
     first, second = (jax.tree.map(operator.itemgetter(i), fronts) for i in range(2))
     front = jax.tree.map(lambda a, b: jnp.where(second.changed, a, b), first, second)
+    outside = is_outside(source, _box(axes))
     result = first_failure(
+        RESULTS.where(outside, RESULTS.left_domain, RESULTS.successful),
         metric_result(metrics),
         RESULTS.where(first.changed, RESULTS.not_converged, RESULTS.successful),
         RESULTS.where(jnp.all(jnp.isfinite(front.t)), RESULTS.successful, RESULTS.nonfinite),
@@ -521,7 +347,7 @@ def _solve(
 def _trace(metric: Metric, known: DistanceMap, target: Array, n: int) -> Float[Array, "n d"]:
     check_metric(metric, target)
     d = target.size
-    face, simplices = _face(d)
+    face, simplices = face_of_cube(d)
     # all faces of the cube, as corners of simplices: (d, simplices, d)
     offsets = np.concatenate(
         [np.insert(face[simplices], k, side, axis=-1) for k in range(d) for side in (-1, 1)],
@@ -547,8 +373,8 @@ def _trace(metric: Metric, known: DistanceMap, target: Array, n: int) -> Float[A
             y = [axis[j] for axis, j in zip(axes, place, strict=True)]
             steps.append([a - b for a, b in zip(x, y, strict=True)])
             still = jnp.broadcast_to(g[..., None], (d, d, y[0].size))
-            corners.append(_Nodes(t[place], p[place].T, still))
-        _, _, step = _reach(g, steps, corners, jnp.ones((), bool))
+            corners.append(Nodes(t[place], p[place].T, still))
+        _, _, step = reach(g, steps, corners, jnp.ones((), bool))
         return points.at[count].set(x), x - step, count + 1
 
     most = STEPS * sum(axis.size for axis in known.axes)
@@ -559,5 +385,6 @@ def _trace(metric: Metric, known: DistanceMap, target: Array, n: int) -> Float[A
         (rest, target, jnp.zeros((), jnp.int32)),
     )
     path = resample(metric, points.at[count].set(x)[::-1], n)
-    arrived = ~away(x) & (known.result == RESULTS.successful)
+    inside = ~is_outside(target, _box(known.axes))
+    arrived = inside & ~away(x) & (known.result == RESULTS.successful)
     return jnp.where(arrived, path, jnp.nan)

@@ -27,7 +27,7 @@ from jaxgeo._linalg import (
     solve_spd,
 )
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, Scalar, Vector, check_metric
+from jaxgeo._typing import Metric, Point, Scalar, Vector, as_points, check_metric
 from jaxgeo.geodesics.solution import (
     GeodesicSolution,
     as_domain,
@@ -202,8 +202,10 @@ def fit_neural_geodesics(
     **Reference:** do Carmo (1992), ch. 9; strata: Owen (2013), *Monte Carlo*, ch. 8.4; curves of
     least energy as networks: AutoEncoderToolkit.jl, `NeuralGeodesics`.
     """
-    z0 = _as_points(starts, "starts")
-    z1 = _as_points(ends, "ends", z0)
+    z0 = as_points(starts, "starts")
+    z1 = as_points(ends, "ends", z0[0])
+    if len(z0) != len(z1):
+        raise ValueError(f"`ends` must have shape {z0.shape} like the starts, got {z1.shape}.")
     bounds = as_domain(domain, z0[0])
     check_inside(z0, "starts", bounds)
     check_inside(z1, "ends", bounds)
@@ -236,20 +238,6 @@ class _Plan(NamedTuple):
         for name in ("width", "depth", "steps", "strata", "n_segments"):
             if (count := getattr(self, name)) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {count}.")
-
-
-def _as_points(x: ArrayLike, name: str, like: Array | None = None) -> Array:
-    array = jnp.asarray(x)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"`{name}` must hold floats, got dtype {array.dtype}.")
-    if array.ndim != 2 or array.size == 0:
-        raise ValueError(f"`{name}` must have shape (b, d), got {array.shape}.")
-    if like is not None and (array.shape, array.dtype) != (like.shape, like.dtype):
-        raise ValueError(
-            f"`{name}` must have shape {like.shape} and dtype {like.dtype} like the starts, "
-            f"got shape {array.shape} and dtype {array.dtype}."
-        )
-    return jnp.asarray(array, array.dtype)  # drops weak types, which would retrace
 
 
 @eqx.filter_jit

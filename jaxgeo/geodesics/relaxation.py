@@ -78,7 +78,6 @@ class Diagnostics(NamedTuple):
 
     result: Any
     iterations: Int[Array, ""]
-    residual: Scalar
 
 
 class Sweep(NamedTuple):
@@ -323,7 +322,7 @@ def relax(
         return new._replace(running=new.running & ~hopeless)
 
     end = jax.lax.while_loop(lambda state: state.running, body, start)
-    return end.x, end.sweep, Diagnostics(end.result, end.iterations, end.residual)
+    return end.x, end.sweep, Diagnostics(end.result, end.iterations)
 
 
 def checked_energy(

@@ -85,7 +85,7 @@ def as_domain(domain: ArrayLike | None, z: Array) -> Array | None:
     return jnp.asarray(domain, z.dtype)
 
 
-def check_inside(z: Array, name: str, domain: Array | None) -> None:
+def check_inside(z: Array, name: str, domain: Array | None, box: str = "`domain`") -> None:
     """`ValueError` if the concrete point `z` is outside `domain`, or not finite."""
     if isinstance(z, jax.core.Tracer) or isinstance(domain, jax.core.Tracer):
         return
@@ -95,7 +95,7 @@ def check_inside(z: Array, name: str, domain: Array | None) -> None:
     if domain is not None:
         lower, upper = np.asarray(domain).T
         if not np.all((lower <= point) & (point <= upper)):
-            raise ValueError(f"`{name}` must lie in `domain` {np.asarray(domain)}, got {point}.")
+            raise ValueError(f"`{name}` must lie in {box} {np.asarray(domain)}, got {point}.")
 
 
 def is_outside(z: Point, domain: Float[Array, "d 2"]) -> Bool[Array, ""]:
@@ -130,6 +130,12 @@ def first_failure(*results: Any) -> Any:
     for result in reversed(others):
         outcome = RESULTS.where(result == RESULTS.successful, outcome, result)
     return outcome
+
+
+def worst(results: Any) -> Any:
+    """The first of many results that is not `successful`, if there is one."""
+    place = jnp.argmax(results != RESULTS.successful)
+    return jax.tree.map(lambda leaf: leaf[place], results)
 
 
 def assess(

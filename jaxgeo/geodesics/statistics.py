@@ -10,13 +10,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxgeo._linalg import HIGHEST, cholesky, instantiate, partial_jvp
+from jaxgeo._linalg import HIGHEST, cholesky, frozen, instantiate, partial_jvp
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, Scalar, as_point, check_metric
+from jaxgeo._typing import Metric, Point, Scalar, as_point, as_points, check_metric
 from jaxgeo.geodesics.bvp import geodesic_bvp
 from jaxgeo.geodesics.relaxation import Relaxation, default_rtol
 from jaxgeo.geodesics.shooting import Shooting
-from jaxgeo.geodesics.solution import first_failure
+from jaxgeo.geodesics.solution import first_failure, worst
 
 Solver = Shooting | Relaxation
 
@@ -55,11 +55,11 @@ def pairwise_distances(
     >>> round(pairwise_distances(half_plane_metric, points)[0, 2].item(), 4)
     1.3863
     """
-    rows = _as_points(points, "points")
+    rows = as_points(points, "points")
     if chunk_size < 1:
         raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
     if others is not None:
-        columns = _as_points(others, "others", rows)
+        columns = as_points(others, "others", rows[0])
         i, j = np.divmod(np.arange(len(rows) * len(columns)), len(columns))
         flat = _distances(metric, rows[i], columns[j], solver, chunk_size, throw)
         return flat.reshape(len(rows), len(columns))
@@ -85,8 +85,7 @@ def _distances(
 
 
 def _raise_worst(value: Array, results: Any) -> Array:
-    worst = jnp.argmax(results != RESULTS.successful)
-    result = jax.tree.map(lambda leaf: leaf[worst], results)
+    result = worst(results)
     return result.error_if(value, result != RESULTS.successful)
 
 
@@ -148,7 +147,7 @@ def frechet_mean(
 
     **Reference:** Karcher (1977); Pennec (2006), *J. Math. Imaging Vis.* 25, 127.
     """
-    rows = _as_points(points, "points")
+    rows = as_points(points, "points")
     if weights is None:
         shares = jnp.full(len(rows), 1 / len(rows), rows.dtype)
     else:
@@ -190,8 +189,7 @@ def _mean(
     g = eqx.filter_closure_convert(metric, start)
     pull = functools.partial(_pull, solver)
     fixed = jax.lax.stop_gradient((points, weights))
-    dynamic, static = eqx.partition(g, eqx.is_inexact_array)
-    still = eqx.combine(jax.lax.stop_gradient(dynamic), static)
+    still = frozen(g)
 
     def evaluate(x: Array) -> tuple[Array, Array, Array, Any]:
         """Newton's step, the objective, the relative size of the pull, how the logs went."""
@@ -244,7 +242,7 @@ def _mean(
     )
     end = jax.lax.while_loop(lambda state: state.running, body, state)
     x = _implicit_mean(end.x, pull, g, points, weights)
-    variance = _variance(solver, g, points, weights, x)
+    variance = pull(g, points, weights, x)[1][1]
     mean = FrechetMean(x, variance, end.result, end.iterations, end.residual)
     if throw:
         mean = end.result.error_if(mean, end.result != RESULTS.successful)
@@ -270,15 +268,10 @@ def _pull(
     logs, squares, results = _logs(solver, metric, points, x)
     # a point of no weight may be out of reach
     counts = weights > 0
-    failed = (results != RESULTS.successful) & counts
-    result = jax.tree.map(lambda leaf: leaf[jnp.argmax(failed)], results)
-    result = RESULTS.where(jnp.any(failed), result, RESULTS.successful)
+    settled = jax.vmap(RESULTS.where, (0, 0, None))(counts, results, RESULTS.successful)
+    result = worst(settled)
     force = jnp.sum(jnp.where(counts[:, None], weights[:, None] * logs, 0), axis=0)
     return force, (force, jnp.sum(jnp.where(counts, weights * squares, 0)), result)
-
-
-def _variance(solver: Solver | None, metric: Metric, points: Array, weights: Array, x: Array):
-    return _pull(solver, metric, points, weights, x)[1][1]
 
 
 @eqx.filter_custom_jvp
@@ -343,7 +336,7 @@ def tangent_pca(
 
     **Reference:** Fletcher et al. (2004), *IEEE Trans. Med. Imaging* 23, 995.
     """
-    rows = _as_points(points, "points")
+    rows = as_points(points, "points")
     centre = as_point(mean, "mean", rows[0])
     return _pca(metric, rows, centre, solver, throw)
 
@@ -413,7 +406,7 @@ def kmeans(
 
     **Reference:** Lloyd (1982); Arthur & Vassilvitskii (2007).
     """
-    rows = _as_points(points, "points")
+    rows = as_points(points, "points")
     if not 1 <= n_clusters <= len(rows):
         raise ValueError(f"`n_clusters` must be from 1 to {len(rows)}, got {n_clusters}.")
     return _lloyd(metric, rows, n_clusters, key, solver, jnp.asarray(max_iterations), throw)
@@ -472,18 +465,9 @@ def _lloyd(
     centres, labels, inertia, count, results, moving = jax.lax.while_loop(
         lambda state: state[-1] & (state[3] < max_iterations), body, state
     )
-    worst = jnp.argmax(results != RESULTS.successful)
     result = first_failure(
-        jax.tree.map(lambda leaf: leaf[worst], results),
+        worst(results),
         RESULTS.where(moving, RESULTS.not_converged, RESULTS.successful),
     )
     clusters = KMeans(centres, labels, inertia, result, count)
     return result.error_if(clusters, result != RESULTS.successful) if throw else clusters
-
-
-def _as_points(points: ArrayLike, name: str, like: Array | None = None) -> Float[Array, "n d"]:
-    if np.ndim(points) != 2 or np.shape(points)[0] == 0:
-        raise ValueError(f"`{name}` must have shape (n, d), n ≥ 1, got {np.shape(points)}.")
-    rows = jnp.asarray(points)
-    first = as_point(rows[0], f"{name}[0]", None if like is None else like[0])
-    return jnp.asarray(rows, first.dtype)

@@ -12,7 +12,7 @@ from jaxgeo._linalg import HIGHEST, negative_eigenvalues
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Point, Scalar, Vector, as_point
 from jaxgeo.geodesics.flows import flow
-from jaxgeo.geodesics.solution import STEPS, GeodesicSolution, first_failure
+from jaxgeo.geodesics.solution import STEPS, GeodesicSolution, drift_result, first_failure, worst
 from jaxgeo.geometry.connection import geodesic_acceleration
 
 BISECTIONS = 48
@@ -186,8 +186,7 @@ def conjugate_time(metric: Metric, solution: GeodesicSolution, *, throw: bool = 
     bracket = solution.ts[first], solution.ts[first + 1]
     lower, upper = jax.lax.fori_loop(0, BISECTIONS, halve, bracket)
     time = jnp.where(jnp.any(drops), (lower + upper) / 2, jnp.inf)
-    worst = jnp.argmax(results != RESULTS.successful)
-    return _checked(time, jax.tree.map(lambda leaf: leaf[worst], results), throw)
+    return _checked(time, worst(results), throw)
 
 
 def _turn(metric: Metric, z: Point, v: Vector, w: Vector) -> Vector:
@@ -236,12 +235,10 @@ def _carry(
     off = jax.vmap(lambda z, u: jnp.sqrt(u @ metric(z) @ u))
     speed = off(points[1:], velocities[1:])
     gap = off(points[1:], missed[:, d:]) + off(points[1:], missed[:, :d]) / (ts[-1] - ts[0])
-    limit = float(jnp.finfo(points.dtype).eps) ** 0.4
-    resolved = jnp.all(gap <= limit * jnp.where(speed == 0, 1, speed))
     finite = jnp.all(jnp.isfinite(carried))
     result = first_failure(
         RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite),
-        RESULTS.where(resolved, RESULTS.successful, RESULTS.not_resolved),
+        drift_result(jnp.max(gap / jnp.where(speed == 0, 1, speed))),
     )
     return jnp.concatenate([start[None], carried]), result
 
