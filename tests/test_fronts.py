@@ -162,7 +162,7 @@ def test_ends_outside_the_box_that_only_the_compiled_program_sees():
         ([0.0, 0.0], grid(SQUARE, 2), r"`axes\[0\]` must have shape \(n,\) with n ≥ 3, got \(2,"),
         ([0.0, 0.0], grid(SQUARE[:1], 5), "as many as `source` has coordinates, got 1 for 2"),
         ([0.0, 0.0], (jnp.zeros(4), jnp.arange(4.0)), "must increase strictly, got"),
-        ([0.0, 0.0], (jnp.arange(4.0), jnp.arange(4, dtype=jnp.float32)), r"one dtype, got \['float64', 'float32'\]"),
+        ([0.0, 0.0], (jnp.arange(4.0), jnp.arange(4, dtype=jnp.float32)), "one dtype, got .*32"),
     ],
 )
 def test_bad_input_is_quoted(source, axes, message):
