@@ -2,3 +2,4 @@
 
 from jaxgeo.systems import families as families
 from jaxgeo.systems import ising as ising
+from jaxgeo.systems import tasep as tasep
