@@ -63,7 +63,7 @@ def on_nodes(
     With `exact`, log-partitions of whole samples at the nodes, the gauge is the affine function
     of η that brings the two together in the mean square; without, the one that makes value and
     gradient vanish in the mean."""
-    dtype = fit.log_partition.center[...].dtype
+    dtype = fit.posterior.domain.dtype
     axes = tuple(np.linspace(lower, upper, nodes).astype(dtype) for lower, upper in domain)
     natural = fit.natural_coordinates
 

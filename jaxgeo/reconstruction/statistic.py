@@ -230,14 +230,22 @@ class LinearStatistic(eqx.Module):
         """(r, d): from whitened features to nats per unit of natural coordinate."""
         return self.matrix.astype(np.float64) / self.spread
 
-    def uncertainty(self, pool: Pool, rows: np.ndarray) -> np.ndarray:
-        """S (r d, r d) with S Sᵀ the inverse curvature of the penalised pairwise loss at A."""
+    def curvature(self, pool: Pool, rows: np.ndarray) -> np.ndarray:
+        """(r d, r d): second derivatives of the penalised pairwise loss in `readout()`."""
         curvature = np.array(pairwise_curvature(self.pairs(pool, rows), self.matrix), np.float64)
         curvature += np.diag(np.repeat(self.ridge * self.whitening.penalty, len(self.spread)))
-        values, directions = np.linalg.eigh(curvature)
+        units = self._units()
+        return curvature * np.outer(units, units)
+
+    def uncertainty(self, curvature: np.ndarray) -> np.ndarray:
+        """S (r d, r d) with S Sᵀ the inverse of the `curvature`."""
+        units = self._units()
+        values, directions = np.linalg.eigh(curvature / np.outer(units, units))
         values = np.maximum(values, 1e-6 * values[-1])  # what float32 can tell from zero
-        units = np.tile(self.spread, len(self.matrix))
         return directions / np.sqrt(values) / units[:, None]
+
+    def _units(self) -> np.ndarray:
+        return np.tile(self.spread, len(self.matrix))
 
     def cross_fit(self, pool: Pool, order: np.ndarray) -> tuple[float, float]:
         """The scale that makes held-out log-odds honest, and its jackknife standard error."""
