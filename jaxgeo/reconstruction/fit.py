@@ -46,6 +46,8 @@ POSTERIOR = Schedule(steps=3_000, learning_rate=2e-2, batch_size=1024)
 DISPERSION = Schedule(steps=3_000, learning_rate=1e-2, batch_size=512)
 CANDIDATES = 4096
 HELD_OUT_ROWS = 4096
+SMOOTHED = 4096
+"""With fewer samples held-out ones cannot choose how smooth a potential should be."""
 SHARPNESS_LIMIT = 0.8
 """A statistic whose held-out log-odds must be shrunk by more than this is called overfitted."""
 GAP_LIMIT = 0.5
@@ -120,7 +122,8 @@ def fit_log_partition(
        also asks for $\nabla^2\psi(\eta) = \mathrm{Cov}[f|\eta]$.
     4. *Smoothing* (d = 2). The network's ripples are larger than what the samples leave open, so a
        `SplinePotential` takes its place, with statistic and scale refined beside it
-       (`smoothing.py`), unless held-out samples prefer the network.
+       (`smoothing.py`), unless there are fewer than 4,096 samples, or held-out ones prefer the
+       network, or the spline is not convex at every training sample.
 
     **Arguments:**
 
@@ -213,7 +216,7 @@ def fit_log_partition(
     entropies = _cross_entropies(
         potential, chart, white @ readout, t, training, held_out, bounds, candidate_key
     )
-    if eta.shape[1] == 2 and np.isfinite([scale, *entropies]).all():
+    if eta.shape[1] == 2 and len(t) >= SMOOTHED and np.isfinite([scale, *entropies]).all():
         smoothed, moved, history["strengths"] = _smooth(
             potential, features, np.asarray(readout, np.float64), curvature,
             np.asarray(eta, np.float64), training, held_out, dtype,
@@ -221,7 +224,8 @@ def fit_log_partition(
         both = _cross_entropies(
             smoothed, chart, white @ moved, t, training, held_out, bounds, candidate_key
         )
-        if both[0] < entropies[0] + entropies[1]:
+        convex = jnp.linalg.eigvalsh(_each(_Hessian(smoothed), eta[training]))[:, 0] > 0
+        if both[0] < entropies[0] + entropies[1] and bool(jnp.all(convex)):
             potential, readout, entropies = smoothed, moved, both
     matrix = jnp.asarray(statistic.whitening.matrix @ np.asarray(readout, np.float64), dtype)
     f = Statistic(pool.summary, jnp.asarray(statistic.whitening.mean, dtype), matrix)
