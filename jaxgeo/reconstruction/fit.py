@@ -224,8 +224,9 @@ def fit_log_partition(
         both = _cross_entropies(
             smoothed, chart, white @ moved, t, training, held_out, bounds, candidate_key
         )
-        convex = jnp.linalg.eigvalsh(_each(_Hessian(smoothed), eta[training]))[:, 0] > 0
-        if both[0] < entropies[0] + entropies[1] and bool(jnp.all(convex)):
+        hessians = np.asarray(_each(_Hessian(smoothed), eta[training]), np.float64)
+        convex = (np.linalg.eigvalsh(hessians) > 0).all()
+        if both[0] < entropies[0] + entropies[1] and convex:
             potential, readout, entropies = smoothed, moved, both
     matrix = jnp.asarray(statistic.whitening.matrix @ np.asarray(readout, np.float64), dtype)
     f = Statistic(pool.summary, jnp.asarray(statistic.whitening.mean, dtype), matrix)
