@@ -1,6 +1,7 @@
 r"""A log-partition function of two natural coordinates, by smoothing, and its statistic with it.
 
-A network finds the shape of a potential, creases and all, but leaves ripples. Here the potential is a spline (`splines.py`) instead, and every step is linear or convex:
+A network finds the shape of a potential, creases and all, but leaves ripples. Here the potential is
+a spline (`splines.py`) instead, and all but the third step is linear or convex:
 
 1. *Moments.* $\nabla\psi(\eta) = E[f|\eta]$ by least squares, each residual in units of its own
    scatter $g = \nabla^2\psi$. What is rough is charged for the cubic form
@@ -12,7 +13,8 @@ A network finds the shape of a potential, creases and all, but leaves ripples. H
    that is a linear equation for A, given the mean and the scatter of the features.
 3. *Size.* The 2×2 matrix B that makes $Bf$, with the potential of its moments, most likely as a
    normal law at every η: the statistic's scale and mixture, from $\mathrm{Cov}[f|\eta] = g$.
-4. *Convexity.* The moments once more, with a barrier $-\sum \log\det\nabla^2\psi$ over the domain.
+4. *Convexity.* The moments once more, with a barrier $-\sum \log\det\nabla^2\psi$ over the samples
+   and four points of every cell.
 """
 
 import functools
