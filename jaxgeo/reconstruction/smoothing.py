@@ -1,7 +1,7 @@
 r"""A log-partition function of two natural coordinates, by smoothing, and its statistic with it.
 
-A network finds the shape of a potential, creases and all, but leaves ripples. Here the potential is
-a spline (`splines.py`) instead, and all but the third step is linear or convex:
+A network finds the shape of a potential, creases and all, but leaves ripples. Here the potential
+is a spline (`splines.py`) instead, and all but the third step is linear or convex:
 
 1. *Moments.* $\nabla\psi(\eta) = E[f|\eta]$ by least squares, each residual in units of its own
    scatter $g = \nabla^2\psi$. What is rough is charged for the cubic form
