@@ -56,14 +56,17 @@ class Reconstruction:
 
 
 def on_nodes(
-    fit: LogPartitionFit, domain: np.ndarray, nodes: int, exact: np.ndarray | None = None
+    fit: Any, domain: np.ndarray, nodes: int, exact: np.ndarray | None = None
 ) -> Reconstruction:
     """Evaluate a fit on `nodes` nodes a side; fix its gauge by `exact`, or at the mean node.
+
+    `fit` is a `LogPartitionFit`, or whatever has its `log_partition`, `natural_coordinates` and
+    `metric`.
 
     With `exact`, log-partitions of whole samples at the nodes, the gauge is the affine function
     of η that brings the two together in the mean square; without, the one that makes value and
     gradient vanish in the mean."""
-    dtype = fit.posterior.domain.dtype
+    dtype = _precision(fit.log_partition)
     axes = tuple(np.linspace(lower, upper, nodes).astype(dtype) for lower, upper in domain)
     natural = fit.natural_coordinates
 
@@ -88,6 +91,10 @@ def on_nodes(
         metric,
         gauge,
     )
+
+
+def _precision(tree: Any) -> Any:
+    return jnp.result_type(*jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)))
 
 
 def metric_errors(metric: np.ndarray, exact: np.ndarray) -> np.ndarray:

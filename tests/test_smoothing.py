@@ -8,15 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgeo.reconstruction.smoothing import (
-    Rows,
-    Smoother,
-    _feature_moments,
-    _statistic,
-    convex_spline,
-    cubic_form,
-    smooth,
-)
+from jaxgeo.reconstruction.profile import Contest, _log_likelihood, likeliest_readout
+from jaxgeo.reconstruction.smoothing import Rows, Smoother, convex_spline, smooth, smoothest
 from jaxgeo.reconstruction.splines import TensorSplines, banded_solver
 
 N = 500.0
@@ -90,9 +83,8 @@ def test_cubic_form_of_poisson_counts(interpolant):
     splines, coefficients = interpolant
     eta = points(100, 3)
     exact = np.exp(-eta).sum(axis=1) / N
-    np.testing.assert_allclose(
-        cubic_form(Rows(splines, eta, metric(eta)), coefficients), exact, rtol=0.05
-    )
+    found = Rows(splines, eta, metric(eta)).cubic_form(coefficients)
+    np.testing.assert_allclose(found, exact, rtol=0.05)
 
 
 def test_banded_solver_solves():
@@ -122,23 +114,60 @@ def test_smoothed_counts_have_the_metric_of_their_law():
     assert np.median(np.abs(np.log(np.abs(worse)))) > 2 * error
 
 
-def test_the_statistic_is_told_from_features_that_only_correlate():
-    """Features: the counts, mixed, and a noise; a readout wrong by a fifth is put right."""
-    splines, eta = TensorSplines(BREAKS), points(8192, 9)
-    rng = np.random.default_rng(10)
+def contest(n=3000):
+    """Counts and a noise, whose potentials are exact: N exp(η₁), N exp(η₂), and none for noise."""
+    rng, eta = np.random.default_rng(10), points(n, 9)
     counts = rng.poisson(N * np.exp(eta)).astype(float)
-    noise = rng.normal(size=(len(eta), 1)) * 10
-    features = np.concatenate([counts @ [[1.0, 0.3], [-0.2, 1.0]], noise], axis=1)
-    features -= features.mean(axis=0)
-    exact = np.concatenate([np.linalg.inv([[1.0, 0.3], [-0.2, 1.0]]), np.zeros((1, 2))])
-    start = 1.2 * exact + [[0.0, 0.0], [0.0, 0.0], [0.5, -0.5]]
-    rows = Rows(splines, eta, metric(eta))
-    coefficients = Smoother(rows, 1e3)(features @ start)
-    means, scatter = _feature_moments(splines, rows, features, 1e3)
-    everywhere = np.ones(len(eta), bool)
-    found = _statistic(rows, coefficients, means, scatter, everywhere, start, 1e-6 * np.eye(6))
-    np.testing.assert_allclose(found[:2], exact[:2], atol=0.06)  # 3 √(2 / n)
-    np.testing.assert_allclose(found[2], 0, atol=0.1)
+    features = np.concatenate([counts - N, 10 * rng.normal(size=(n, 1))], axis=1)
+    potentials = np.zeros((n, 3, 2))
+    potentials[:, [0, 1], [0, 1]] = N * np.exp(eta) - N * eta
+    # what E[count | η] is no gradient of: its best gradient is good enough for a gradient test
+    potentials[:, [0, 1], [1, 0]] = N * eta[:, ::-1]
+    return Contest(features, eta, potentials.reshape(n, -1), np.arange(n // 3))
+
+
+def test_likelihood_has_the_derivatives_that_it_says(monkeypatch):
+    monkeypatch.setattr("jaxgeo.reconstruction.profile.THINNED", 1)
+    game = contest(600)
+    a = np.array([0.9, 0.05, -0.03, 1.1, 0.02, 0.04])
+    value, slope, curvature = _log_likelihood(game, a)
+    assert value == pytest.approx(_log_likelihood(game, a, value_only=True), rel=1e-12)
+    for k, step in enumerate(1e-5 * np.eye(6)):
+        ahead, behind = (_log_likelihood(game, a + s * step) for s in (1, -1))
+        assert slope[k] == pytest.approx((ahead[0] - behind[0]) / 2e-5, rel=1e-6)
+        second = -(ahead[1] - behind[1]) / 2e-5
+        np.testing.assert_allclose(curvature[k], second, rtol=1e-5, atol=1e-5 * abs(second).max())
+
+
+def test_likelihood_is_that_of_the_candidates_it_names():
+    """One by one, as the formula has it."""
+    game = contest(200)._replace(candidates=np.arange(50))
+    a = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    total = 0.0
+    for i in range(200):
+        rivals = np.r_[i, [j for j in range(50) if j != i]]
+        logits = game.features[i] @ a.reshape(3, 2) @ game.eta[rivals].T
+        logits = logits - game.potentials[rivals] @ a
+        total += logits[0] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+    assert _log_likelihood(game, a, value_only=True) == pytest.approx(total, rel=1e-12)
+
+
+def test_the_likeliest_statistic_is_the_sufficient_one():
+    """From a readout that is a fifth too large and listens to noise."""
+    start = np.array([[1.2, 0.0], [0.0, 1.2], [0.5, -0.5]])
+    found = likeliest_readout(contest(), start, np.zeros(6))
+    exact = np.eye(3)[:, :2]
+    np.testing.assert_allclose(found, exact, atol=0.08)  # 3 √(2 / 3000)
+    tied = likeliest_readout(contest(), start, np.array([0, 0, 0, 0, 1e9, 1e9]))
+    np.testing.assert_allclose(tied[2], 0, atol=1e-6)
+
+
+def test_the_smoothest_within_a_standard_error():
+    wobble = np.tile([1.0, -1.0], 500)  # standard error of the mean: 0.03
+    noise = np.random.default_rng(0).normal(size=1000)
+    losses = [noise + 0.5, noise, noise + 0.02 + wobble, noise + 0.04 + wobble]
+    assert smoothest(losses) == 2
+    assert smoothest(losses[:2]) == 1
 
 
 def test_a_spline_is_made_convex_and_no_more():
@@ -173,10 +202,10 @@ def test_all_steps_together_on_counts():
     counts = np.random.default_rng(15).poisson(N * np.exp(eta)).astype(float)
     features = (counts - counts.mean(axis=0)) / counts.std(axis=0)
     exact = np.diag(counts.std(axis=0))
-    start = exact @ np.array([[1.08, 0.03], [-0.02, 0.95]])
+    start = exact @ np.array([[1.03, 0.03], [-0.02, 0.97]])
     found = smooth(
-        eta, features, start, 1e-6 * np.eye(4), 1.2 * metric(eta), np.arange(5000),
-        np.arange(5000, n),
+        eta, features, start, 1e-6 * np.ones((2, 2)), np.eye(4), 1.2 * metric(eta),
+        np.arange(5000), np.arange(5000, n),
     )  # fmt: skip
     np.testing.assert_allclose(found.readout, exact, atol=0.03 * exact.max())
     inside = 0.9 * points(300, 16)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -41,13 +41,13 @@ from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
-MOMENTS = Schedule(steps=4_000, learning_rate=2e-2, batch_size=512)
+MOMENTS = Schedule(steps=2_000, learning_rate=2e-2, batch_size=512)
 POSTERIOR = Schedule(steps=3_000, learning_rate=2e-2, batch_size=1024)
 DISPERSION = Schedule(steps=3_000, learning_rate=1e-2, batch_size=512)
 CANDIDATES = 4096
 HELD_OUT_ROWS = 4096
 SMOOTHED = 4096
-"""With fewer samples held-out ones cannot choose how smooth a potential should be."""
+"""With fewer samples held-out ones cannot choose how smooth a spline should be."""
 SHARPNESS_LIMIT = 0.8
 """A statistic whose held-out log-odds must be shrunk by more than this is called overfitted."""
 GAP_LIMIT = 0.5
@@ -79,9 +79,9 @@ class LogPartitionFit(eqx.Module):
     training_cross_entropy: float
     """The same on samples that the fit saw."""
     scale: float
-    """The factor by which cross-fitting rescaled the statistic: 1 if it was honest by itself."""
+    """The factor by which cross-fitting rescaled the statistic of the pairs: 1 if honest."""
     scale_error: float
-    """Standard error of `scale`, by jackknife: the relative error of the metric's overall size."""
+    """Its standard error, by jackknife: what the samples leave open of the metric's size."""
     history: dict[str, Any]
     """What training saw: a `Trace` for each trained part, and the ridges tried."""
 
@@ -107,8 +107,7 @@ def fit_log_partition(
     r"""Learn the log-partition function of a generator, hence its Fisher metric, from samples.
 
     For $p(x|t) = h(x) \exp(\langle f(x), \eta(t)\rangle - \psi(\eta(t)))$ the metric is
-    $g = J_\eta^\top \nabla^2\psi\, J_\eta$. Three steps, each with one loss, and with two
-    parameters a fourth:
+    $g = J_\eta^\top \nabla^2\psi\, J_\eta$. Three steps:
 
     1. *Statistic.* $f = A\varphi$, with $\varphi$ a summary network, from the pairwise
        conditional likelihood (`statistic.py`): convex in $A$, blind to $\psi$. A chart that is
@@ -116,14 +115,13 @@ def fit_log_partition(
     2. *Scale.* Cross-fitting: each of four folds judges a statistic fitted on the others, and one
        factor makes the pooled held-out log-odds honest. The sharpness of the posterior is the
        metric's size, so this factor is what overfitting would otherwise inflate.
-    3. *Potential.* A `ConvexPotential`, first with $\nabla\psi(\eta) = E[f|\eta]$ by least
-       squares; then together with $f$ by the likelihood of the Bregman posterior over the prior,
-       $f$ moving within what the pairs leave open; last by the score of Dawid & Sebastiani, which
-       also asks for $\nabla^2\psi(\eta) = \mathrm{Cov}[f|\eta]$.
-    4. *Smoothing* (d = 2). The network's ripples are larger than what the samples leave open, so a
-       `SplinePotential` takes its place, with statistic and scale refined beside it
-       (`smoothing.py`), unless there are fewer than 4,096 samples, or held-out ones prefer the
-       network, or the spline is not convex at every training sample.
+    3. *Potential.* A `ConvexPotential` with $\nabla\psi(\eta) = E[f|\eta]$ by least squares. Then,
+       with two natural coordinates and 4,096 samples or more, a `SplinePotential` beside the
+       likeliest statistic (`smoothing.py`). Otherwise, or should the spline not be convex at every
+       sample, or held-out samples not prefer it, the network is trained on: together with $f$ by
+       the likelihood of the Bregman posterior over the prior, $f$ moving within what the pairs
+       leave open; last by the score of Dawid & Sebastiani, which also asks for
+       $\nabla^2\psi(\eta) = \mathrm{Cov}[f|\eta]$.
 
     **Arguments:**
 
@@ -153,8 +151,7 @@ def fit_log_partition(
     `RESULTS.metric_not_positive_definite` if the metric is not so at a training parameter.
 
     **Cost:** O(n·8·(m d)²) per Newton step in the statistic for m features, 20 to 60 steps in
-    all; then the gradient steps of `schedules`; then, with two parameters, some 150 banded
-    systems of about 1,600 unknowns.
+    all; then the gradient steps of `schedules`, of which a spline needs the first third only.
 
     **Reference:** the problem: Lobashev, Guskov, Larchenko, Tamm (2025), arXiv 2506.10632. Step
     1: Liang & Qin (2000), J. R. Stat. Soc. B 62, 773. Step 3: Dawid & Sebastiani (1999), Ann.
@@ -200,37 +197,46 @@ def fit_log_partition(
     scale, scale_error = statistic.cross_fit(pool, order)
 
     honest = scale if np.isfinite(scale) else 1.0
-    curvature = statistic.curvature(pool, training)
     features = statistic.white(pool.features)
+    readout = honest * statistic.readout()
+    curvature = statistic.curvature(pool, training)
     white = jnp.asarray(features, dtype)
     eta = _images(chart, t)
     prior = _each(chart, _uniform(prior_key, t.shape, bounds, dtype))
-    potential: ConvexPotential | SplinePotential
-    potential, readout, traces = _fit_potential(
-        (eta, white, prior), training, held_out[:HELD_OUT_ROWS],
-        jnp.asarray(honest * statistic.readout(), dtype),
-        jnp.asarray(honest * statistic.uncertainty(curvature), dtype),
-        schedules, keys=(init_key, moment_key, posterior_key, dispersion_key), width=width,
-        depth=depth, progress=progress, directory=directory,
-    )  # fmt: skip
-    entropies = _cross_entropies(
-        potential, chart, white @ readout, t, training, held_out, bounds, candidate_key
-    )
-    if eta.shape[1] == 2 and len(t) >= SMOOTHED and np.isfinite([scale, *entropies]).all():
-        smoothed, moved, history["strengths"] = _smooth(
-            potential, features, np.asarray(readout, np.float64), curvature,
-            np.asarray(eta, np.float64), training, held_out, dtype,
-        )  # fmt: skip
-        both = _cross_entropies(
-            smoothed, chart, white @ moved, t, training, held_out, bounds, candidate_key
+
+    def cross_entropies(potential, readout):
+        return _cross_entropies(
+            potential, chart, white @ readout, t, training, held_out, bounds, candidate_key
         )
-        hessians = np.asarray(_each(_Hessian(smoothed), eta[training]), np.float64)
-        convex = (np.linalg.eigvalsh(hessians) > 0).all()
-        if both[0] < entropies[0] + entropies[1] and convex:
-            potential, readout, entropies = smoothed, moved, both
-    matrix = jnp.asarray(statistic.whitening.matrix @ np.asarray(readout, np.float64), dtype)
+
+    network = _NetworkFit(
+        (eta, white, prior), training, held_out[:HELD_OUT_ROWS], schedules, progress, directory
+    )
+    start, history["moments"] = network.moments(
+        jnp.asarray(readout, dtype), init_key, moment_key, width=width, depth=depth
+    )
+    potential: ConvexPotential | SplinePotential = start
+    final, smoothed = jnp.asarray(readout, dtype), False
+    if eta.shape[1] == 2 and len(t) >= SMOOTHED and _finite(start):
+        spline, moved, history["strengths"] = _smooth(
+            start, features, readout, statistic.prior_precision(), curvature, eta, training,
+            held_out,
+        )  # fmt: skip
+        entropies = cross_entropies(spline, moved)
+        hessians = np.asarray(_each(_Hessian(spline), eta), np.float64)
+        convex = bool((np.linalg.eigvalsh(hessians) > 0).all())
+        rough = cross_entropies(start, final)
+        if convex and entropies[0] < rough[0] + rough[1]:
+            potential, final, smoothed = spline, moved, True
+    if not smoothed:
+        spread = honest * statistic.uncertainty(curvature)
+        potential, final, traces = network.likelihood(
+            start, final, jnp.asarray(spread, dtype), posterior_key, dispersion_key
+        )
+        history |= traces
+        entropies = cross_entropies(potential, final)
+    matrix = jnp.asarray(statistic.whitening.matrix @ np.asarray(final, np.float64), dtype)
     f = Statistic(pool.summary, jnp.asarray(statistic.whitening.mean, dtype), matrix)
-    history |= traces
     metric: Metric = HessianMetric(potential)
     if chart is not identity:
         metric = ReparametrizedMetric(metric, chart)
@@ -320,50 +326,70 @@ def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return eta
 
 
-def _fit_potential(
-    columns, training, held_out, readout, spread, schedules, *, keys, width, depth, progress,
-    directory,
-) -> tuple[ConvexPotential, Array, dict[str, Trace]]:  # fmt: skip
-    """The potential and the readout of the statistic, from columns (η, features, η of the prior):
+class _NetworkFit(NamedTuple):
+    """A `ConvexPotential` on columns (η, features, η of the prior): the moments of f; then the
+    posterior, which moves f too, and the scatter of f about its mean."""
 
-    the moments of f; the posterior, which moves f too; the scatter of f about its mean."""
-    rows, unseen = (tuple(column[chosen] for column in columns) for chosen in (training, held_out))
-    moments, posterior, dispersion = schedules
-    (eta, white, _), (eta_unseen, white_unseen, _) = rows, unseen
+    columns: tuple[Array, Array, Array]
+    training: np.ndarray
+    held_out: np.ndarray
+    schedules: tuple[Schedule, Schedule, Schedule]
+    progress: bool
+    directory: Path | None
 
-    def stage(objective, model, label, schedule, key, data, held_out, constants=None):
-        return minimize(
-            objective, model, data, held_out, constants=constants, key=key, schedule=schedule,
-            label=label, progress=progress, checkpoint=directory / label if directory else None,
+    def moments(self, readout, init_key, key, *, width, depth) -> tuple[ConvexPotential, Trace]:
+        eta, white, _ = (column[self.training] for column in self.columns)
+        size = jnp.sqrt(jnp.mean((white @ readout * jnp.std(eta, axis=0)[None, :]) ** 2))
+        start = ConvexPotential(eta, scale=size, width=width, depth=depth, rngs=nnx.Rngs(init_key))
+        data = self._values(readout)
+        return self._stage(0, moment_mismatch, start, "moments", key, *data)
+
+    def likelihood(
+        self, potential, readout, spread, posterior_key, dispersion_key
+    ) -> tuple[ConvexPotential, Array, dict[str, Trace]]:
+        history = {}
+        seen, unseen = (
+            tuple(column[rows] for column in self.columns)
+            for rows in (self.training, self.held_out)
+        )
+        model, history["posterior"] = self._stage(
+            1, posterior_mismatch, PosteriorModel(potential, readout, spread), "posterior",
+            posterior_key, seen, unseen, jnp.asarray(1 / len(seen[0]), seen[0].dtype),
         )  # fmt: skip
+        readout = model.readout()
+        potential, history["dispersion"] = self._stage(
+            2, dispersion_mismatch, model.potential, "dispersion", dispersion_key,
+            *self._values(readout),
+        )  # fmt: skip
+        return potential, readout, history
 
-    size = jnp.sqrt(jnp.mean((white @ readout * jnp.std(eta, axis=0)[None, :]) ** 2))
-    start = ConvexPotential(eta, scale=size, width=width, depth=depth, rngs=nnx.Rngs(keys[0]))
-    history = {}
-    potential, history["moments"] = stage(
-        moment_mismatch, start, "moments", moments, keys[1], (eta, white @ readout),
-        (eta_unseen, white_unseen @ readout),
-    )  # fmt: skip
-    model, history["posterior"] = stage(
-        posterior_mismatch, PosteriorModel(potential, readout, spread), "posterior", posterior,
-        keys[2], rows, unseen, jnp.asarray(1 / len(eta), eta.dtype),
-    )  # fmt: skip
-    readout = model.readout()
-    potential, history["dispersion"] = stage(
-        dispersion_mismatch, model.potential, "dispersion", dispersion, keys[3],
-        (eta, white @ readout), (eta_unseen, white_unseen @ readout),
-    )  # fmt: skip
-    return potential, readout, history
+    def _values(self, readout):
+        eta, white, _ = self.columns
+        return tuple((eta[rows], white[rows] @ readout) for rows in (self.training, self.held_out))
+
+    def _stage(self, k, objective, model, label, key, data, held_out, constants=None):
+        return minimize(
+            objective, model, data, held_out, constants=constants, key=key,
+            schedule=self.schedules[k], label=label, progress=self.progress,
+            checkpoint=self.directory / label if self.directory else None,
+        )  # fmt: skip
 
 
 def _smooth(
-    potential, features, readout, curvature, eta, training, held_out, dtype
+    potential, features, readout, penalty, curvature, eta, training, held_out
 ) -> tuple[SplinePotential, Array, dict[str, list[float]]]:
-    """The potential as a spline, and the readout with it; what held-out samples said of both."""
-    metric = np.asarray(_each(_Hessian(potential), jnp.asarray(eta, dtype)), np.float64)
-    found = smooth(eta, features, readout, curvature, metric, training, held_out)
-    spline = found.splines.potential(found.coefficients, dtype)
-    return spline, jnp.asarray(found.readout, dtype), {"held_out": found.losses}
+    """The potential as a spline, and the readout with it; what held-out samples said."""
+    metric = np.asarray(_each(_Hessian(potential), eta), np.float64)
+    found = smooth(
+        np.asarray(eta, np.float64), features, readout, penalty, curvature, metric, training,
+        held_out,
+    )  # fmt: skip
+    spline = found.splines.potential(found.coefficients, eta.dtype)
+    return spline, jnp.asarray(found.readout, eta.dtype), {"held_out": found.losses}
+
+
+def _finite(tree: Any) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array)))
 
 
 class _Hessian(eqx.Module):

@@ -1,46 +1,48 @@
 r"""A log-partition function of two natural coordinates, by smoothing, and its statistic with it.
 
 A network finds the shape of a potential, creases and all, but leaves ripples. Here the potential
-is a spline (`splines.py`) instead, and all but the third step is linear or convex:
+is a spline (`splines.py`) instead, by four steps, each linear or convex:
 
 1. *Moments.* $\nabla\psi(\eta) = E[f|\eta]$ by least squares, each residual in units of its own
    scatter $g = \nabla^2\psi$. What is rough is charged for the cubic form
    $|\nabla^3\psi|_g^2 = g^{ia} g^{jb} g^{kc} \psi_{ijk} \psi_{abc}$ (Amari & Nagaoka 2000, §6.1:
    what the metric changes within one standard deviation of the posterior), by a logarithm, so that
    a phase boundary, sharp but thin, costs little. It has no units and knows no coordinates.
-2. *Statistic.* For every function φ of the sample an exponential family has
-   $\mathrm{Cov}[\varphi, f | \eta] = \partial E[\varphi|\eta] / \partial\eta$. With $f = A\varphi$
-   that is a linear equation for A, given the mean and the scatter of the features.
-3. *Size.* The 2×2 matrix B that makes $Bf$, with the potential of its moments, most likely as a
-   normal law at every η: the statistic's scale and mixture, from $\mathrm{Cov}[f|\eta] = g$.
-4. *Convexity.* The moments once more, with a barrier $-\sum \log\det\nabla^2\psi$ over the samples
-   and four points of every cell.
+2. *Statistic.* The likeliest one, its potential found by step 1 (`profile.py`), among samples
+   where the potential is smooth: a crease that is a little too blunt would blunt the statistic.
+   Its size is the geometric mean of that and of what the pairs say: two estimates of one number
+   that err by about as much, and by different means.
+3. *Scatter.* The same samples also say $E[(f - \nabla\psi)(f - \nabla\psi)^\top|\eta] =
+   \nabla^2\psi$; least squares once more, with both.
+4. *Convexity.* And once more with a barrier $-\sum \log\det\nabla^2\psi$ over the samples and four
+   points of every cell.
 """
 
 import functools
 import operator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sparse
-from scipy.optimize import minimize as minimise_simplex
 from scipy.sparse.linalg import spsolve
-from scipy.spatial import cKDTree
 
+from jaxgeo.reconstruction.profile import Contest, likeliest_readout
 from jaxgeo.reconstruction.splines import TensorSplines, banded_solver
 
 CELLS, SAMPLES_PER_CELL = (24, 52), 10
 """Cells along the coordinate on which √g is the more, and the less, even; at most so many."""
-STRENGTHS = (3e0, 3e1, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5)
+STRENGTHS = (3e1, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5)
 """Charges for roughness that are tried; held-out samples choose."""
 NUGGET = 0.25
 """Information of this many prior variances⁻¹ is added wherever the metric is inverted."""
-SMOOTH, VERY_SMOOTH, INFORMED = 0.1, 0.03, 4.0
-"""Where |∇³ψ|² is less, and the metric more than this many prior variances⁻¹, moments count: the
-former for the statistic, the second for its size, where a misfit would pass for scatter."""
-ROUNDS = 3
+SMOOTH = 0.2
+"""Where |∇³ψ|² is less, the likelihood of the statistic is taken."""
+GAUSSIAN = 0.3
+"""Where |∇³ψ|² is more, scatter is not that of a normal law, and counts less."""
 FEWEST = 512
-"""With fewer such samples the statistic stays as it is."""
+"""With fewer smooth samples the statistic stays as it is."""
+CANDIDATES = (1024, 4096)
+"""Parameters that compete for each sample, in the rounds of steps 1 and 2."""
 FLOOR = 1e-3
 """The metric is at least this many prior variances⁻¹: what float32 can tell from nothing."""
 BARRIER = 0.005
@@ -54,99 +56,143 @@ class Smoothed(NamedTuple):
     splines: TensorSplines
     coefficients: np.ndarray
     readout: np.ndarray
-    strength: float
     losses: list[float]
 
 
 class Rows:
-    """Samples' natural coordinates with the splines' derivatives there."""
+    """Samples' natural coordinates, and the derivatives of the splines there.
+
+    `slopes`, `bends` and `twists` are those of first, second and third order in frames in which
+    the metric is the identity; those that count twice or thrice times the root of it."""
 
     def __init__(self, splines: TensorSplines, eta: np.ndarray, metric: np.ndarray):
+        x, y, z = self.frames = _frames(metric)
         self.eta = eta
+        self.values = splines.derivatives(eta, 0)[0]
         self.gradient = splines.derivatives(eta, 1)
-        self.hessian = splines.derivatives(eta, 2)
-        self.third = splines.derivatives(eta, 3)
-        self.frames = _frames(metric)
+        hessian = splines.derivatives(eta, 2)
+        third = splines.derivatives(eta, 3)
+        three = np.sqrt(3)
+        self.slopes = [_scaled([x], self.gradient), _scaled([y, z], self.gradient)]
+        self.bends = _bends(self.frames, hessian)
+        self.twists = [
+            _scaled([x**3], third),
+            _scaled([three * x * x * y, three * x * x * z], third),
+            _scaled([three * x * y * y, 2 * three * x * y * z, three * x * z * z], third),
+            _scaled([y**3, 3 * y * y * z, 3 * y * z * z, z**3], third),
+        ]
+        self.normal = sum(m.T @ m for m in self.slopes)
+
+    def in_frames(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Components of covectors (n, 2)."""
+        x, y, z = self.frames
+        return x * values[:, 0], y * values[:, 0] + z * values[:, 1]
+
+    def residuals(self, coefficients: np.ndarray, values: np.ndarray):
+        """Components of the values' distance from the gradient of a spline."""
+        return self.in_frames(values - np.stack([m @ coefficients for m in self.gradient], axis=1))
+
+    def cubic_form(self, coefficients: np.ndarray) -> np.ndarray:
+        """|∇³ψ|² at every row."""
+        return sum((m @ coefficients) ** 2 for m in self.twists)
 
 
 class Smoother:
     """The linear map from values of a statistic to the spline whose gradient follows them."""
 
     def __init__(self, rows: Rows, strength: float, coefficients: np.ndarray | None = None):
-        x, y, z = rows.frames
-        data = [_scaled([x], rows.gradient[:1]), _scaled([y, z], rows.gradient)]
-        weight = np.sqrt(strength / len(x)) * np.ones_like(x)
+        weight = np.full(len(rows.eta), strength / len(rows.eta))
         if coefficients is None:
-            weight *= 0.1
+            weight *= 0.01
         else:
-            weight /= np.sqrt(1 + cubic_form(rows, coefficients))
-        rough = [_scaled(weight * c, rows.third) for c in _third_frames(rows.frames)]
-        design = sparse.vstack(data + rough).tocsr()
-        self.matrix = (design.T @ design).tocsr()
+            weight /= 1 + rows.cubic_form(coefficients)
+        charges = (m.T @ sparse.diags(weight) @ m for m in rows.twists)
+        self.matrix = functools.reduce(operator.add, charges, rows.normal).tocsr()
         self.solve = banded_solver(self.matrix)
-        self._rows, self._data = rows, data
+        self._rows = rows
 
     def moments(self, values: np.ndarray) -> np.ndarray:
         """The right-hand side of the normal equations for values (n, 2)."""
-        x, y, z = self._rows.frames
-        first, second = values.T
-        return self._data[0].T @ (x * first) + self._data[1].T @ (y * first + z * second)
+        parts = zip(self._rows.slopes, self._rows.in_frames(values), strict=True)
+        return sum(m.T @ part for m, part in parts)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         return self.solve(self.moments(values))
+
+    def with_scatter(self, coefficients: np.ndarray, values: np.ndarray):
+        """Matrix and right-hand side of step 3, residuals being those from `coefficients`."""
+        first, second = self._rows.residuals(coefficients, values)
+        products = first**2, np.sqrt(2) * first * second, second**2
+        weight = 0.5 / (1 + self._rows.cubic_form(coefficients) / GAUSSIAN) ** 2
+        matrix, moments = self.matrix, self.moments(values)
+        for bend, product in zip(self._rows.bends, products, strict=True):
+            matrix = matrix + bend.T @ sparse.diags(weight) @ bend
+            moments = moments + bend.T @ (weight * product)
+        return matrix.tocsr(), moments
 
 
 def smooth(
     eta: np.ndarray,
     features: np.ndarray,
     readout: np.ndarray,
+    penalty: np.ndarray,
     curvature: np.ndarray,
     metric: np.ndarray,
     training: np.ndarray,
     held_out: np.ndarray,
 ) -> Smoothed:
-    """The potential and the statistic of samples, from those that a network gave.
+    """The potential and the statistic of samples, from first guesses of both.
 
-    **Arguments:** `eta` (n, 2) and `features` (n, r) of all samples; `readout` (r, 2), the start;
-    `curvature` (2 r, 2 r) of the pairwise likelihood there, which holds the statistic where its
-    moments say little; `metric` (n, 2, 2) of the network; rows to train on and to judge by.
+    **Arguments:** `eta` (n, 2) and `features` (n, r) of all samples; `readout` (r, 2), the
+    statistic to start from, and the `penalty` (r, 2) on its squared entries; `curvature`
+    (2 r, 2 r) of the pairwise likelihood there; `metric` (n, 2, 2), the guess that sets cells and
+    weights; rows to train on and to judge by.
 
-    **Cost:** banded solves with some 1,600 unknowns, about a second each at 16,384 samples."""
+    **Cost:** some 40 banded systems of about 1,600 unknowns, and a few times K n r with K = 4,096
+    candidates: 20 s at n = 16,384, r = 128 on two cores."""
     splines = TensorSplines(_breaks(eta[training], metric[training]))
     nugget = NUGGET / np.var(eta[training], axis=0)
     rows, unseen = (
         Rows(splines, eta[chosen], clip(metric[chosen], nugget)) for chosen in (training, held_out)
     )
     z = features[training]
+    tried: list[np.ndarray] = []
     losses = []
     for strength in STRENGTHS:
-        coefficients = _moments_spline(rows, strength, z @ readout)
-        losses.append(_held_out_loss(unseen, coefficients, features[held_out] @ readout))
-    strength = STRENGTHS[int(np.argmin(losses))]
+        coefficients = Smoother(rows, strength, tried[-1] if tried else None)(z @ readout)
+        coefficients = Smoother(rows, strength, coefficients)(z @ readout)
+        tried.append(coefficients)
+        losses.append(_chi_squares(unseen, coefficients, features[held_out] @ readout))
+    best = smoothest(losses)
+    strength, coefficients = STRENGTHS[best], tried[best]
 
-    start = readout
-    coefficients = _moments_spline(rows, strength, z @ readout)
-    means, scatter = _feature_moments(splines, rows, z, strength)
-    for round_ in range(ROUNDS):
-        regular = _regular(rows, coefficients, eta[training], SMOOTH)
-        if regular.sum() < FEWEST:
-            break
-        readout = _statistic(rows, coefficients, means, scatter, regular, start, curvature)
+    pairs = curvature @ readout.ravel()
+    for candidates in CANDIDATES:
         smoother = Smoother(rows, strength, coefficients)
+        readout = _likeliest(rows, smoother, coefficients, z, readout, penalty, candidates)
+        of_pairs = pairs @ readout.ravel() / (readout.ravel() @ curvature @ readout.ravel())
+        readout = readout * np.sqrt(of_pairs)
         coefficients = smoother(z @ readout)
-        if round_:
-            regular = _regular(rows, coefficients, eta[training], VERY_SMOOTH)
-            if regular.sum() >= FEWEST:
-                readout = readout @ _calibration(rows, smoother, z @ readout, regular).T
-                coefficients = smoother(z @ readout)
-    smoother = Smoother(rows, strength, coefficients)
-    values = z @ readout
-    bowl = _bowl(splines, rows.eta, values)
-    everywhere = np.concatenate([_quarters(splines), rows.eta])
-    hessian = splines.derivatives(everywhere, 2)
-    floor = FLOOR / np.var(rows.eta, axis=0)
-    coefficients = convex_spline(smoother.matrix, smoother.moments(values), bowl, hessian, floor)
-    return Smoothed(splines, coefficients, readout, strength, losses)
+    for _ in range(2):
+        smoother = Smoother(rows, strength, coefficients)
+        matrix, moments = smoother.with_scatter(coefficients, z @ readout)
+        coefficients = banded_solver(matrix)(moments)
+
+    everywhere = np.concatenate([_quarters(splines), rows.eta, unseen.eta])
+    coefficients = convex_spline(
+        matrix, moments, _bowl(splines, rows.eta, z @ readout),
+        splines.derivatives(everywhere, 2), FLOOR / np.var(rows.eta, axis=0),
+    )  # fmt: skip
+    return Smoothed(splines, coefficients, readout, [float(loss.mean()) for loss in losses])
+
+
+def smoothest(losses: list[np.ndarray]) -> int:
+    """The last of the held-out losses (each of every sample) within a standard error of the
+    least."""
+    best = losses[int(np.argmin([loss.mean() for loss in losses]))]
+    worse = [loss - best for loss in losses]
+    good = [w.mean() <= w.std() / np.sqrt(len(w)) for w in worse]
+    return int(np.flatnonzero(good)[-1])
 
 
 def _quarters(splines: TensorSplines) -> np.ndarray:
@@ -196,150 +242,46 @@ def _frames(metric: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return 1 / a, -b / (a * c), 1 / c
 
 
-def _second_frames(frames) -> list[np.ndarray]:
-    """Rows (3, n) that take (∂₁₁, ∂₁₂, ∂₂₂) to its components in the frames, twice-counted ones
-    times √2."""
-    x, y, z = frames
-    none = np.zeros_like(x)
-    root = np.sqrt(2)
-    return [
-        np.stack(c)
-        for c in (
-            [x * x, none, none],
-            [root * x * y, root * x * z, none],
-            [y * y, 2 * y * z, z * z],
-        )
-    ]
-
-
-def _third_frames(frames) -> list[np.ndarray]:
-    """The same for (∂₁₁₁, ∂₁₁₂, ∂₁₂₂, ∂₂₂₂)."""
-    x, y, z = frames
-    none = np.zeros_like(x)
-    root = np.sqrt(3)
-    return [
-        np.stack(c)
-        for c in (
-            [x**3, none, none, none],
-            [root * x * x * y, root * x * x * z, none, none],
-            [root * x * y * y, 2 * root * x * y * z, root * x * z * z, none],
-            [y**3, 3 * y * y * z, 3 * y * z * z, z**3],
-        )
-    ]
-
-
 def _scaled(factors, matrices) -> sparse.csr_matrix:
-    """Σ diag(factor) matrix."""
-    parts = (sparse.diags(f) @ matrix for f, matrix in zip(factors, matrices, strict=True))
-    return functools.reduce(operator.add, parts)
+    """Σ diag(factor) matrix, as far as there are factors."""
+    parts = (sparse.diags(f) @ m for f, m in zip(factors, matrices, strict=False))
+    return functools.reduce(operator.add, parts).tocsr()
 
 
-def _tensor(matrices, coefficients) -> np.ndarray:
-    """(n, 2, 2) symmetric matrices from the rows of their three components."""
-    first, mixed, last = (matrix @ coefficients for matrix in matrices)
-    return np.stack([np.stack([first, mixed], -1), np.stack([mixed, last], -1)], -2)
+def _bends(frames, hessian) -> list[sparse.csr_matrix]:
+    """Second derivatives in frames, the mixed one times √2."""
+    x, y, z = frames
+    two = np.sqrt(2)
+    return [
+        _scaled([x * x], hessian),
+        _scaled([two * x * y, two * x * z], hessian),
+        _scaled([y * y, 2 * y * z, z * z], hessian),
+    ]
 
 
-def cubic_form(rows: Rows, coefficients: np.ndarray) -> np.ndarray:
-    """|∇³ψ|² at every row, in the frames of the metric there."""
-    raw = np.stack([matrix @ coefficients for matrix in rows.third])
-    return sum(np.sum(c * raw, axis=0) ** 2 for c in _third_frames(rows.frames))
+def _chi_squares(rows: Rows, coefficients, values) -> np.ndarray:
+    """min(χ², 9) of held-out values: a phase boundary should not outweigh the rest."""
+    first, second = rows.residuals(coefficients, values)
+    return np.minimum(first**2 + second**2, 9)
 
 
-def _moments_spline(rows: Rows, strength: float, values: np.ndarray) -> np.ndarray:
-    """The spline of step 1, its weights for roughness found by taking turns."""
-    coefficients = Smoother(rows, strength)(values)
-    for _ in range(2):
-        coefficients = Smoother(rows, strength, coefficients)(values)
-    return coefficients
-
-
-def _residuals(rows: Rows, coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return values - np.stack([matrix @ coefficients for matrix in rows.gradient], axis=1)
-
-
-def _held_out_loss(rows: Rows, coefficients, values) -> float:
-    """Mean of min(χ², 9) of held-out values: a phase boundary should not outweigh the rest."""
-    r = _residuals(rows, coefficients, values)
-    x, y, z = rows.frames
-    chi2 = (x * r[:, 0]) ** 2 + (y * r[:, 0] + z * r[:, 1]) ** 2
-    return float(np.mean(np.minimum(chi2, 9)))
-
-
-def _regular(rows: Rows, coefficients: np.ndarray, eta: np.ndarray, limit: float) -> np.ndarray:
-    """Where moments may be trusted: a smooth metric, and one that tells more than the prior."""
-    unit = np.std(eta, axis=0)
-    metric = _tensor(rows.hessian, coefficients) * np.outer(unit, unit)
-    informed = np.linalg.eigvalsh(metric)[:, 0] > INFORMED
-    return informed & (cubic_form(rows, coefficients) < limit)
-
-
-def _feature_moments(splines, rows: Rows, features, strength):
-    """E[φ|η] as splines (coefficients, r), and φ − E[φ|η] (n, r).
-
-    Smoothed like the potential, each row in units of the features' scatter near it."""
-    values = splines.derivatives(rows.eta, 0)[0]
-    bends = sparse.vstack([_scaled(c, rows.hessian) for c in _second_frames(rows.frames)]).tocsr()
-    near = cKDTree(rows.eta / rows.eta.std(axis=0)).query(rows.eta / rows.eta.std(axis=0), 32)[1]
-    weight = np.ones(len(features))
-    for _ in range(2):
-        charge = sparse.diags(np.tile(weight * strength / len(weight), 3))
-        matrix = values.T @ sparse.diags(weight) @ values + bends.T @ charge @ bends
-        means = banded_solver(matrix)(values.T @ (weight[:, None] * features))
-        scatter = features - values @ means
-        weight = 1 / np.mean(scatter**2, axis=1)[near].mean(axis=1)
-    return means, scatter
-
-
-def _statistic(rows, coefficients, means, scatter, regular, start, curvature) -> np.ndarray:
-    """The readout A of step 2: Σ_φ A = ∂E[φ]/∂η in the mean over `regular`, weighted by g⁻¹.
-
-    The pairwise likelihood, of that curvature about `start`, decides what this leaves open."""
-    inverse = np.linalg.inv(_tensor(rows.hessian, coefficients)[regular])
-    slopes = [(matrix @ means)[regular] for matrix in rows.gradient]
-    r = scatter[regular]
-    size = len(start)
-    information = np.zeros((size, 2, size, 2))
-    right = np.zeros((size, 2))
-    for i in range(2):
-        for j in range(2):
-            weight = inverse[:, i, j][:, None]
-            information[:, i, :, j] = r.T @ (weight * r)
-            right[:, i] += np.sum(weight * slopes[j], axis=0)
-    both = information.reshape(2 * size, 2 * size) + curvature
-    return np.linalg.solve(both, right.ravel() + curvature @ start.ravel()).reshape(size, 2)
-
-
-def _calibration(rows, smoother, values, regular) -> np.ndarray:
-    """The matrix B of step 3."""
-    none = np.zeros(len(values))
-    parts = []
-    for row in range(2):
-        for column in range(2):
-            moved = [none, none]
-            moved[row] = values[:, column]
-            c = smoother(np.stack(moved, axis=1))
-            gradient = np.stack([matrix @ c for matrix in rows.gradient], axis=1)[regular]
-            parts.append((gradient, _tensor(rows.hessian, c)[regular]))
-    f = values[regular]
-
-    def loss(entries: np.ndarray) -> float:
-        b = entries.reshape(2, 2)
-        gradient, metric = (
-            sum(e * part[k] for e, part in zip(entries, parts, strict=True)) for k in (0, 1)
-        )
-        volume = np.linalg.det(metric)
-        if np.min(metric[:, 0, 0]) <= 0 or np.min(volume) <= 0 or np.linalg.det(b) <= 0:
-            return np.inf
-        r = f @ b.T - gradient
-        chi2 = np.einsum("ni,ni->n", r, np.linalg.solve(metric, r[:, :, None])[:, :, 0])
-        return float(np.mean(chi2 + np.log(volume)) / 2 - np.log(np.linalg.det(b)))
-
-    found: Any = minimise_simplex(
-        loss, np.eye(2).ravel(), method="Nelder-Mead",
-        options={"xatol": 1e-4, "fatol": 1e-8, "maxiter": 600},
-    )  # fmt: skip
-    return found.x.reshape(2, 2)
+def _likeliest(rows, smoother, coefficients, z, readout, penalty, candidates) -> np.ndarray:
+    """The readout of step 2."""
+    chosen = np.flatnonzero(rows.cubic_form(coefficients) < SMOOTH)
+    if len(chosen) < FEWEST:
+        return readout
+    x, y, w = (frame[:, None] for frame in rows.frames)
+    first, second = rows.slopes
+    moments = first.T @ (x * z) + second.T @ (y * z), second.T @ (w * z)
+    potentials = [rows.values[chosen] @ smoother.solve(m) for m in moments]
+    rivals = np.random.default_rng(0).permutation(len(chosen))[:candidates]
+    contest = Contest(
+        z[chosen],
+        rows.eta[chosen] - rows.eta[chosen].mean(axis=0),
+        np.stack(potentials, axis=-1).reshape(len(chosen), -1),
+        rivals,
+    )
+    return likeliest_readout(contest, readout, penalty.ravel())
 
 
 def _bowl(splines: TensorSplines, eta: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -388,8 +330,7 @@ def convex_spline(
         slope += hessian[2].T @ (first / volume)
         gradient = weight * (matrix @ c - moments) - BARRIER * slope
         metric = np.stack([np.stack([first, mixed], -1), np.stack([mixed, last], -1)], -2)
-        frames = _second_frames(_frames(metric))
-        curvature = sum(m.T @ m for m in (_scaled(f, hessian) for f in frames))
+        curvature = sum(m.T @ m for m in _bends(_frames(metric), hessian))
         step = -banded_solver(weight * matrix + BARRIER * curvature)(gradient)
         return step, -gradient @ step
 

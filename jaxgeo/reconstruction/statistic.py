@@ -230,6 +230,10 @@ class LinearStatistic(eqx.Module):
         """(r, d): from whitened features to nats per unit of natural coordinate."""
         return self.matrix.astype(np.float64) / self.spread
 
+    def prior_precision(self) -> np.ndarray:
+        """(r, d): the ridge, as a weight on the squared entries of `readout()`."""
+        return self.ridge * self.whitening.penalty[:, None] * self.spread**2
+
     def curvature(self, pool: Pool, rows: np.ndarray) -> np.ndarray:
         """(r d, r d): second derivatives of the penalised pairwise loss in `readout()`."""
         curvature = np.array(pairwise_curvature(self.pairs(pool, rows), self.matrix), np.float64)
