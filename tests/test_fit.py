@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,14 @@ from flax import nnx
 
 from jaxgeo import RESULTS
 from jaxgeo._results import describe
-from jaxgeo.reconstruction import Dense, Identity, Schedule, fit_log_partition
+from jaxgeo.reconstruction import (
+    Dense,
+    Exchangeable,
+    Identity,
+    Schedule,
+    fit_log_partition,
+    interval,
+)
 from jaxgeo.reconstruction.training import _advance
 
 QUICK = {
@@ -93,6 +101,39 @@ def test_held_out_cross_entropy_is_near_that_of_the_exact_posterior(gaussian_fit
     )
     tolerance = 0.05 + 4 * gaussian_fit.held_out_cross_entropy_error
     assert abs(gaussian_fit.held_out_cross_entropy - float(exact.mean())) < tolerance
+
+
+def test_intervals_hold_the_metric_of_a_gaussian_location_family(gaussian_fit):
+    """Constant metric, quadratic potential: intervals at 49 nodes, of metric and gradient."""
+    nodes = jnp.stack(jnp.meshgrid(*[jnp.linspace(-1.5, 1.5, 7, dtype=jnp.float32)] * 2), -1)
+    t = nodes.reshape(-1, 2)
+
+    def quantities(psi, metric):
+        slopes = jax.vmap(jax.grad(lambda e: psi(e)))(t)
+        slopes = slopes - jnp.mean(slopes, axis=0, keepdims=True)
+        return jnp.linalg.eigvalsh(jax.vmap(metric)(t)), slopes
+
+    exact = np.tile(np.linalg.eigvalsh(COVARIANCE), (49, 1)), np.asarray(t) @ COVARIANCE
+    for k, truth in enumerate(exact):
+        # one error of size moves all nodes, so what 90 % of fits hold need not be 90 % of nodes
+        wide, half = (
+            [np.asarray(a) for a in interval(gaussian_fit, read, level=level)]
+            for read in (lambda psi, g, k=k: quantities(psi, g)[k],)
+            for level in (0.998, 0.5)
+        )
+        assert np.mean((wide[0] <= truth) & (truth <= wide[1])) > 0.8
+        assert np.median(wide[1] - wide[0]) < np.abs(truth).max()
+        np.testing.assert_allclose(wide[1] - wide[0], 4.58 * (half[1] - half[0]), rtol=0.01)
+
+
+def test_intervals_are_refused(gaussian_fit):
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
+        interval(gaussian_fit, lambda psi, g: g(jnp.zeros(2)), level=1.5)
+    network = eqx.tree_at(
+        lambda fit: fit.ensemble, gaussian_fit, None, is_leaf=lambda x: x is None
+    )
+    with pytest.raises(ValueError, match="no ensemble"):
+        interval(network, lambda psi, g: g(jnp.zeros(2)))
 
 
 def test_second_fit_does_not_retrace(gaussian_fit):
@@ -253,3 +294,14 @@ def test_killed_and_interrupted_fits_resume_to_the_same_end(tmp_path):
         resumed = run_fit(tmp_path, stop.name)
         for name in ("log_partition", "metric"):
             np.testing.assert_allclose(resumed[name], whole[name], rtol=1e-5)
+
+
+def test_an_exchangeable_summary_knows_no_order():
+    rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    summary = Exchangeable(rows.mean(0), rows.std(0), features=8, rngs=nnx.Rngs(0))
+    dense = Dense(rows.mean(0), rows.std(0), features=8, rngs=nnx.Rngs(0))
+    found = summary(jnp.asarray(rows))
+    assert found.shape == (11,)
+    np.testing.assert_allclose(found, summary(jnp.asarray(rows[::-1])), rtol=1e-5, atol=1e-6)
+    each = np.mean([dense(jnp.asarray(row)) for row in rows], axis=0)
+    np.testing.assert_allclose(found, each, rtol=1e-5, atol=1e-6)

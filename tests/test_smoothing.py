@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from jaxgeo.reconstruction.profile import Contest, _log_likelihood, likeliest_readout
-from jaxgeo.reconstruction.smoothing import Rows, Smoother, convex_spline, smooth, smoothest
-from jaxgeo.reconstruction.splines import TensorSplines, banded_solver
+from jaxgeo.reconstruction.smoothing import (
+    Rows,
+    Smoother,
+    choose_strength,
+    convex_spline,
+    smooth,
+    smoothest,
+)
+from jaxgeo.reconstruction.splines import BandedCholesky, TensorSplines
 
 N = 500.0
 BOX = np.array([[-1.0, 1.0], [-0.5, 0.5]])
@@ -87,14 +94,14 @@ def test_cubic_form_of_poisson_counts(interpolant):
     np.testing.assert_allclose(found, exact, rtol=0.05)
 
 
-def test_banded_solver_solves():
+def test_banded_cholesky_solves_and_colors():
     matrix = Smoother(
         Rows(TensorSplines(BREAKS), points(500, 4), metric(points(500, 4))), 1.0
     ).matrix
     x = np.random.default_rng(5).normal(size=matrix.shape[0])
     rhs = matrix @ x
     np.testing.assert_allclose(
-        matrix @ banded_solver(matrix)(rhs), rhs, atol=1e-4 * abs(rhs).max()
+        matrix @ BandedCholesky(matrix).solve(rhs), rhs, atol=1e-4 * abs(rhs).max()
     )
 
 
@@ -155,10 +162,12 @@ def test_likelihood_is_that_of_the_candidates_it_names():
 def test_the_likeliest_statistic_is_the_sufficient_one():
     """From a readout that is a fifth too large and listens to noise."""
     start = np.array([[1.2, 0.0], [0.0, 1.2], [0.5, -0.5]])
-    found = likeliest_readout(contest(), start, np.zeros(6))
+    found, information = likeliest_readout(contest(), start, np.zeros(6))
     exact = np.eye(3)[:, :2]
     np.testing.assert_allclose(found, exact, atol=0.08)  # 3 √(2 / 3000)
-    tied = likeliest_readout(contest(), start, np.array([0, 0, 0, 0, 1e9, 1e9]))
+    deviation = np.sqrt(np.linalg.inv(information)[0, 0])
+    assert 0.5 < deviation / np.sqrt(2 / 3000) < 2
+    tied, _ = likeliest_readout(contest(), start, np.array([0, 0, 0, 0, 1e9, 1e9]))
     np.testing.assert_allclose(tied[2], 0, atol=1e-6)
 
 
@@ -203,10 +212,13 @@ def test_all_steps_together_on_counts():
     features = (counts - counts.mean(axis=0)) / counts.std(axis=0)
     exact = np.diag(counts.std(axis=0))
     start = exact @ np.array([[1.03, 0.03], [-0.02, 0.97]])
-    found = smooth(
-        eta, features, start, 1e-6 * np.ones((2, 2)), np.eye(4), 1.2 * metric(eta),
-        np.arange(5000), np.arange(5000, n),
-    )  # fmt: skip
+    rough = 1.2 * metric(eta)
+    strength, losses = choose_strength(
+        eta, features @ start, rough, np.arange(5000), np.arange(5000, n)
+    )
+    assert np.isfinite(losses).all()
+    assert strength > 1e3  # no crease here
+    found = smooth(eta, features, start, 1e-6 * np.ones((2, 2)), np.eye(4), rough, strength)
     np.testing.assert_allclose(found.readout, exact, atol=0.03 * exact.max())
     inside = 0.9 * points(300, 16)
     ratio = np.linalg.solve(metric(inside), hessians(found.splines, found.coefficients, inside))

@@ -8,6 +8,8 @@ from jaxgeo.reconstruction.posteriors import Statistic as Statistic
 from jaxgeo.reconstruction.potentials import ConvexPotential as ConvexPotential
 from jaxgeo.reconstruction.splines import SplinePotential as SplinePotential
 from jaxgeo.reconstruction.summaries import Dense as Dense
+from jaxgeo.reconstruction.summaries import Exchangeable as Exchangeable
 from jaxgeo.reconstruction.summaries import Identity as Identity
 from jaxgeo.reconstruction.summaries import PeriodicConvolution as PeriodicConvolution
 from jaxgeo.reconstruction.training import Schedule as Schedule
+from jaxgeo.reconstruction.uncertainty import interval as interval

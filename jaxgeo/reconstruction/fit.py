@@ -36,7 +36,7 @@ from jaxgeo.reconstruction.samples import (
     stream_samples,
     summarise,
 )
-from jaxgeo.reconstruction.smoothing import smooth
+from jaxgeo.reconstruction.smoothing import choose_strength, smooth
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
@@ -68,12 +68,16 @@ class LogPartitionFit(eqx.Module):
     """The chart t → η: the one given, the identity, or the one learned."""
     metric: Metric
     """t → (d, d), the Fisher information of ONE sample, in the coordinates of `parameters`."""
+    ensemble: SplinePotential | None
+    """Draws of ψ from what the samples leave open, along a first axis of its coefficients, for
+    `interval`; None beside a network."""
     posterior: BregmanPosterior
     """The amortised posterior over t; `posterior.statistic` is the learned statistic f(x)."""
     result: Any
     """A `RESULTS` member: after `overfitted` or `scale_unresolved`, trust no size."""
     held_out_cross_entropy: float
-    """Nats by which held-out samples miss their own parameters among 4,096 from the prior."""
+    """Nats by which held-out samples miss their own parameters among 4,096 from the prior; for a
+    spline before they joined in."""
     held_out_cross_entropy_error: float
     """Its standard error."""
     training_cross_entropy: float
@@ -216,19 +220,20 @@ def fit_log_partition(
         jnp.asarray(readout, dtype), init_key, moment_key, width=width, depth=depth
     )
     potential: ConvexPotential | SplinePotential = start
-    final, smoothed = jnp.asarray(readout, dtype), False
+    final, ensemble = jnp.asarray(readout, dtype), None
     if eta.shape[1] == 2 and len(t) >= SMOOTHED and _finite(start):
-        spline, moved, history["strengths"] = _smooth(
-            start, features, readout, statistic.prior_precision(), curvature, eta, training,
-            held_out,
-        )  # fmt: skip
+        smoothing = _Smoothing(start, features, statistic.prior_precision(), curvature, eta)
+        strength, history["strengths"] = smoothing.strength(readout, training, held_out)
+        spline, moved, _ = smoothing(readout, strength, training)
         entropies = cross_entropies(spline, moved)
-        hessians = np.asarray(_each(_Hessian(spline), eta), np.float64)
-        convex = bool((np.linalg.eigvalsh(hessians) > 0).all())
         rough = cross_entropies(start, final)
-        if convex and entropies[0] < rough[0] + rough[1]:
-            potential, final, smoothed = spline, moved, True
-    if not smoothed:
+        if entropies[0] < rough[0] + rough[1]:
+            # held-out samples, having judged, join in
+            spline, moved, members = smoothing(readout, strength, np.arange(len(t)))
+            hessians = np.asarray(_each(_Hessian(spline), eta), np.float64)
+            if (np.linalg.eigvalsh(hessians) > 0).all():
+                potential, final, ensemble = spline, moved, members
+    if ensemble is None:
         spread = honest * statistic.uncertainty(curvature)
         potential, final, traces = network.likelihood(
             start, final, jnp.asarray(spread, dtype), posterior_key, dispersion_key
@@ -244,6 +249,7 @@ def fit_log_partition(
         log_partition=potential,
         natural_coordinates=chart,
         metric=metric,
+        ensemble=ensemble,
         posterior=BregmanPosterior(potential, chart, f, jnp.asarray(bounds, dtype)),
         result=_judge(metric, t[training], scale, entropies, history),
         held_out_cross_entropy=entropies[0],
@@ -375,17 +381,29 @@ class _NetworkFit(NamedTuple):
         )  # fmt: skip
 
 
-def _smooth(
-    potential, features, readout, penalty, curvature, eta, training, held_out
-) -> tuple[SplinePotential, Array, dict[str, list[float]]]:
-    """The potential as a spline, and the readout with it; what held-out samples said."""
-    metric = np.asarray(_each(_Hessian(potential), eta), np.float64)
-    found = smooth(
-        np.asarray(eta, np.float64), features, readout, penalty, curvature, metric, training,
-        held_out,
-    )  # fmt: skip
-    spline = found.splines.potential(found.coefficients, eta.dtype)
-    return spline, jnp.asarray(found.readout, eta.dtype), {"held_out": found.losses}
+class _Smoothing:
+    """Splines in the place of a network, of any rows of the samples."""
+
+    def __init__(self, network, features, penalty, curvature, eta):
+        self.metric = np.asarray(_each(_Hessian(network), eta), np.float64)
+        self.features, self.penalty, self.curvature = features, penalty, curvature
+        self.eta, self.dtype = np.asarray(eta, np.float64), eta.dtype
+
+    def strength(self, readout, training, held_out) -> tuple[float, dict[str, list[float]]]:
+        values = self.features @ readout
+        strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
+        return strength, {"held_out": losses}
+
+    def __call__(self, readout, strength, rows) -> tuple[SplinePotential, Array, SplinePotential]:
+        """The potential, the readout with it, and the potential's ensemble."""
+        found = smooth(
+            self.eta[rows], self.features[rows], readout, self.penalty, self.curvature,
+            self.metric[rows], strength,
+        )  # fmt: skip
+        spline, members = (
+            found.splines.potential(c, self.dtype) for c in (found.coefficients, found.members)
+        )
+        return spline, jnp.asarray(found.readout, self.dtype), members
 
 
 def _finite(tree: Any) -> bool:

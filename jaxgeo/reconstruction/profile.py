@@ -37,10 +37,12 @@ class Contest(NamedTuple):
 
 def likeliest_readout(
     contest: Contest, start: np.ndarray, penalty: np.ndarray, max_iterations: int = 30
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """A (r, 2) of the greatest likelihood, less ½ Σ `penalty` A²: Newton with step halving.
 
-    `penalty` has one entry for each of A. **Cost:** O(n K r) an iteration."""
+    `penalty` has one entry for each of A. With it the information (2 r, 2 r) about A.
+
+    **Cost:** O(n K r) an iteration."""
     a = start.ravel().copy()
     for _ in range(max_iterations):
         value, slope, curvature = _log_likelihood(contest, a)
@@ -59,7 +61,7 @@ def likeliest_readout(
         a = a + length * step
         if gain < 1e-2:
             break
-    return a.reshape(start.shape)
+    return a.reshape(start.shape), curvature
 
 
 def _log_likelihood(contest: Contest, a: np.ndarray, value_only: bool = False):

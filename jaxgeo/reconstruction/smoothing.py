@@ -16,18 +16,22 @@ is a spline (`splines.py`) instead, by four steps, each linear or convex:
    \nabla^2\psi$; least squares once more, with both.
 4. *Convexity.* And once more with a barrier $-\sum \log\det\nabla^2\psi$ over the samples and four
    points of every cell.
+
+What is left open (`uncertainty.py`): a smoothing spline is the mean of a posterior, which has the
+inverse of the normal equations' matrix for covariance (Wahba 1983, J. R. Stat. Soc. B 45, 133);
+the statistic adds that of its likelihood.
 """
 
 import functools
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.linalg import spsolve
 
 from jaxgeo.reconstruction.profile import Contest, likeliest_readout
-from jaxgeo.reconstruction.splines import TensorSplines, banded_solver
+from jaxgeo.reconstruction.splines import BandedCholesky, TensorSplines
 
 CELLS, SAMPLES_PER_CELL = (24, 52), 10
 """Cells along the coordinate on which √g is the more, and the less, even; at most so many."""
@@ -43,6 +47,8 @@ FEWEST = 512
 """With fewer smooth samples the statistic stays as it is."""
 CANDIDATES = (1024, 4096)
 """Parameters that compete for each sample, in the rounds of steps 1 and 2."""
+MEMBERS = 64
+"""Draws that stand for the uncertainty."""
 FLOOR = 1e-3
 """The metric is at least this many prior variances⁻¹: what float32 can tell from nothing."""
 BARRIER = 0.005
@@ -56,7 +62,8 @@ class Smoothed(NamedTuple):
     splines: TensorSplines
     coefficients: np.ndarray
     readout: np.ndarray
-    losses: list[float]
+    members: np.ndarray
+    """(`MEMBERS`, coefficients): draws of what the samples leave open."""
 
 
 class Rows:
@@ -108,7 +115,7 @@ class Smoother:
             weight /= 1 + rows.cubic_form(coefficients)
         charges = (m.T @ sparse.diags(weight) @ m for m in rows.twists)
         self.matrix = functools.reduce(operator.add, charges, rows.normal).tocsr()
-        self.solve = banded_solver(self.matrix)
+        self.solve = BandedCholesky(self.matrix).solve
         self._rows = rows
 
     def moments(self, values: np.ndarray) -> np.ndarray:
@@ -138,52 +145,70 @@ def smooth(
     penalty: np.ndarray,
     curvature: np.ndarray,
     metric: np.ndarray,
-    training: np.ndarray,
-    held_out: np.ndarray,
+    strength: float,
 ) -> Smoothed:
     """The potential and the statistic of samples, from first guesses of both.
 
-    **Arguments:** `eta` (n, 2) and `features` (n, r) of all samples; `readout` (r, 2), the
+    **Arguments:** `eta` (n, 2) and `features` (n, r) of the samples; `readout` (r, 2), the
     statistic to start from, and the `penalty` (r, 2) on its squared entries; `curvature`
     (2 r, 2 r) of the pairwise likelihood there; `metric` (n, 2, 2), the guess that sets cells and
-    weights; rows to train on and to judge by.
+    weights; `strength` of the charge for roughness.
 
-    **Cost:** some 40 banded systems of about 1,600 unknowns, and a few times K n r with K = 4,096
+    **Cost:** some 30 banded systems of about 1,600 unknowns, and a few times K n r with K = 4,096
     candidates: 20 s at n = 16,384, r = 128 on two cores."""
-    splines = TensorSplines(_breaks(eta[training], metric[training]))
-    nugget = NUGGET / np.var(eta[training], axis=0)
-    rows, unseen = (
-        Rows(splines, eta[chosen], clip(metric[chosen], nugget)) for chosen in (training, held_out)
-    )
-    z = features[training]
-    tried: list[np.ndarray] = []
-    losses = []
-    for strength in STRENGTHS:
-        coefficients = Smoother(rows, strength, tried[-1] if tried else None)(z @ readout)
-        coefficients = Smoother(rows, strength, coefficients)(z @ readout)
-        tried.append(coefficients)
-        losses.append(_chi_squares(unseen, coefficients, features[held_out] @ readout))
-    best = smoothest(losses)
-    strength, coefficients = STRENGTHS[best], tried[best]
+    splines, rows = _splines_at(eta, metric)
+    coefficients: Any = None
+    for _ in range(3):
+        coefficients = Smoother(rows, strength, coefficients)(features @ readout)
 
     pairs = curvature @ readout.ravel()
     for candidates in CANDIDATES:
         smoother = Smoother(rows, strength, coefficients)
-        readout = _likeliest(rows, smoother, coefficients, z, readout, penalty, candidates)
+        readout, doubt = _likeliest(
+            rows, smoother, coefficients, features, readout, penalty, candidates
+        )
         of_pairs = pairs @ readout.ravel() / (readout.ravel() @ curvature @ readout.ravel())
         readout = readout * np.sqrt(of_pairs)
-        coefficients = smoother(z @ readout)
+        coefficients = smoother(features @ readout)
+    values = features @ readout
     for _ in range(2):
         smoother = Smoother(rows, strength, coefficients)
-        matrix, moments = smoother.with_scatter(coefficients, z @ readout)
-        coefficients = banded_solver(matrix)(moments)
+        matrix, moments = smoother.with_scatter(coefficients, values)
+        coefficients = BandedCholesky(matrix).solve(moments)
 
-    everywhere = np.concatenate([_quarters(splines), rows.eta, unseen.eta])
+    everywhere = np.concatenate([_quarters(splines), eta])
     coefficients = convex_spline(
-        matrix, moments, _bowl(splines, rows.eta, z @ readout),
-        splines.derivatives(everywhere, 2), FLOOR / np.var(rows.eta, axis=0),
+        matrix, moments, _bowl(splines, eta, values), splines.derivatives(everywhere, 2),
+        FLOOR / np.var(eta, axis=0),
     )  # fmt: skip
-    return Smoothed(splines, coefficients, readout, [float(loss.mean()) for loss in losses])
+    noise = np.random.default_rng(1).normal(size=(len(coefficients), MEMBERS))
+    members = coefficients + (doubt + BandedCholesky(matrix).color(noise)).T
+    return Smoothed(splines, coefficients, readout, members)
+
+
+def choose_strength(
+    eta: np.ndarray,
+    values: np.ndarray,
+    metric: np.ndarray,
+    training: np.ndarray,
+    held_out: np.ndarray,
+) -> tuple[float, list[float]]:
+    """The strength that held-out `values` (n, 2) of a statistic ask for; the loss of each."""
+    splines, rows = _splines_at(eta[training], metric[training])
+    nugget = NUGGET / np.var(eta[training], axis=0)
+    unseen = Rows(splines, eta[held_out], clip(metric[held_out], nugget))
+    coefficients: Any = None
+    losses = []
+    for strength in STRENGTHS:
+        for _ in range(2):
+            coefficients = Smoother(rows, strength, coefficients)(values[training])
+        losses.append(_chi_squares(unseen, coefficients, values[held_out]))
+    return STRENGTHS[smoothest(losses)], [float(loss.mean()) for loss in losses]
+
+
+def _splines_at(eta: np.ndarray, metric: np.ndarray) -> tuple[TensorSplines, Rows]:
+    splines = TensorSplines(_breaks(eta, metric))
+    return splines, Rows(splines, eta, clip(metric, NUGGET / np.var(eta, axis=0)))
 
 
 def smoothest(losses: list[np.ndarray]) -> int:
@@ -265,23 +290,29 @@ def _chi_squares(rows: Rows, coefficients, values) -> np.ndarray:
     return np.minimum(first**2 + second**2, 9)
 
 
-def _likeliest(rows, smoother, coefficients, z, readout, penalty, candidates) -> np.ndarray:
-    """The readout of step 2."""
+def _likeliest(
+    rows, smoother, coefficients, z, readout, penalty, candidates
+) -> tuple[np.ndarray, Any]:
+    """The readout of step 2, and `MEMBERS` draws of what its uncertainty does to the spline."""
     chosen = np.flatnonzero(rows.cubic_form(coefficients) < SMOOTH)
     if len(chosen) < FEWEST:
-        return readout
+        return readout, 0.0
     x, y, w = (frame[:, None] for frame in rows.frames)
     first, second = rows.slopes
     moments = first.T @ (x * z) + second.T @ (y * z), second.T @ (w * z)
-    potentials = [rows.values[chosen] @ smoother.solve(m) for m in moments]
-    rivals = np.random.default_rng(0).permutation(len(chosen))[:candidates]
+    # the spline of every entry of the readout, its rows one after the other
+    entries = np.stack([smoother.solve(m) for m in moments], axis=-1)
+    entries = entries.reshape(len(coefficients), -1)
     contest = Contest(
         z[chosen],
         rows.eta[chosen] - rows.eta[chosen].mean(axis=0),
-        np.stack(potentials, axis=-1).reshape(len(chosen), -1),
-        rivals,
+        rows.values[chosen] @ entries,
+        np.random.default_rng(0).permutation(len(chosen))[:candidates],
     )
-    return likeliest_readout(contest, readout, penalty.ravel())
+    readout, information = likeliest_readout(contest, readout, penalty.ravel())
+    noise = np.random.default_rng(2).normal(size=(readout.size, MEMBERS))
+    factor = np.linalg.cholesky(information)
+    return readout, entries @ np.linalg.solve(factor.T, noise)
 
 
 def _bowl(splines: TensorSplines, eta: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -331,7 +362,7 @@ def convex_spline(
         gradient = weight * (matrix @ c - moments) - BARRIER * slope
         metric = np.stack([np.stack([first, mixed], -1), np.stack([mixed, last], -1)], -2)
         curvature = sum(m.T @ m for m in _bends(_frames(metric), hessian))
-        step = -banded_solver(weight * matrix + BARRIER * curvature)(gradient)
+        step = -BandedCholesky(weight * matrix + BARRIER * curvature).solve(gradient)
         return step, -gradient @ step
 
     c, weight = start, 1e-6

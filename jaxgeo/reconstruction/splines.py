@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sparse
 from jaxtyping import Array, Float
 from scipy.interpolate import BSpline
-from scipy.linalg import cho_solve_banded, cholesky_banded
+from scipy.linalg import cho_solve_banded, cholesky_banded, solve_banded
 
 from jaxgeo._linalg import HIGHEST
 from jaxgeo._typing import Point, Scalar
@@ -31,7 +31,7 @@ class SplinePotential(eqx.Module):
     **Cost:** two searches and 25 products; derivatives likewise."""
 
     breaks: tuple[Float[Array, " k"], Float[Array, " l"]]
-    coefficients: Float[Array, "k-1 l-1 5 5"]
+    coefficients: Float[Array, "*draws k-1 l-1 5 5"]
 
     def __call__(self, eta: Point) -> Scalar:
         cells, powers = [], []
@@ -90,7 +90,9 @@ class TensorSplines:
         return values, first
 
     def potential(self, coefficients: np.ndarray, dtype) -> SplinePotential:
-        """The same function as polynomials in cells: Taylor's, from their lower edges."""
+        """The same function as polynomials in cells: Taylor's, from their lower edges.
+
+        Of coefficients (..., n) as many potentials, for `jax.vmap`."""
         taylor = [
             np.stack(
                 [
@@ -101,30 +103,35 @@ class TensorSplines:
             )
             for spline, e in zip(self.splines, self.breaks, strict=True)
         ]
-        table = coefficients.reshape(self.shape)
-        cells = np.einsum("iam,jbn,mn->abij", *taylor, table, optimize=True)
+        table = coefficients.reshape(*coefficients.shape[:-1], *self.shape)
+        cells = np.einsum("iam,jbn,...mn->...abij", *taylor, table, optimize=True)
         first, second = (jnp.asarray(edges, dtype) for edges in self.breaks)
         return SplinePotential((first, second), jnp.asarray(cells, dtype))
 
 
-def banded_solver(matrix: sparse.spmatrix):
-    """A function b ↦ matrix⁻¹ b for a symmetric positive definite banded matrix.
+class BandedCholesky:
+    """Factor of a symmetric positive definite banded matrix, scaled to unit diagonal.
 
-    Scaled to unit diagonal; coefficients that nothing determines are held at zero."""
-    diagonal = np.asarray(matrix.diagonal())
-    scale = 1 / np.sqrt(np.maximum(diagonal, 1e-12 * diagonal.max()))
-    entries = (sparse.diags(scale) @ matrix @ sparse.diags(scale)).tocoo()
-    offset = entries.col - entries.row
-    width = offset.max()
-    upper = offset >= 0
-    bands = np.zeros((width + 1, len(scale)))
-    bands[width - offset[upper], entries.col[upper]] = entries.data[upper]
-    bands[-1] += 1e-10
-    factor = cholesky_banded(bands)
+    Coefficients that nothing determines are held at zero."""
 
-    def solve(b: np.ndarray) -> np.ndarray:
-        shape = (-1, *([1] * (b.ndim - 1)))
-        s = scale.reshape(shape)
-        return s * cho_solve_banded((factor, False), s * b)
+    def __init__(self, matrix: sparse.spmatrix):
+        diagonal = np.asarray(matrix.diagonal())
+        self.scale = 1 / np.sqrt(np.maximum(diagonal, 1e-12 * diagonal.max()))
+        unit = sparse.diags(self.scale)
+        entries = (unit @ matrix @ unit).tocoo()
+        offset = entries.col - entries.row
+        width = offset.max()
+        upper = offset >= 0
+        bands = np.zeros((width + 1, len(self.scale)))
+        bands[width - offset[upper], entries.col[upper]] = entries.data[upper]
+        bands[-1] += 1e-10
+        self.factor = cholesky_banded(bands)
 
-    return solve
+    def solve(self, b: np.ndarray) -> np.ndarray:
+        """matrix⁻¹ b, of one right-hand side or of columns."""
+        scale = self.scale.reshape(-1, *([1] * (b.ndim - 1)))
+        return scale * cho_solve_banded((self.factor, False), scale * b)
+
+    def color(self, noise: np.ndarray) -> np.ndarray:
+        """White noise (n, k) to noise of covariance matrix⁻¹."""
+        return self.scale[:, None] * solve_banded((0, len(self.factor) - 1), self.factor, noise)

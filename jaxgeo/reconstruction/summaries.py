@@ -98,6 +98,27 @@ class Dense(nnx.Module):
         return jnp.concatenate([u, jax.nn.relu(u @ weight + self.bias[...])])
 
 
+class Exchangeable(nnx.Module):
+    r"""The mean over the rows of a sample (n, m) of what `Dense` makes of each one.
+
+    For samples that are sets of draws, whose order says nothing. `center` and `spread` (m,) of the
+    rows standardise them."""
+
+    def __init__(
+        self,
+        center: Float[np.ndarray, " m"],
+        spread: Float[np.ndarray, " m"],
+        *,
+        features: int = 128,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.each = Dense(center, spread, features=features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Shaped[Array, "n m"]) -> Float[Array, " features"]:
+        return jnp.mean(jax.vmap(lambda row: self.each(row))(x), axis=0)
+
+
 class Identity(nnx.Module):
     """The sample itself, flattened: for samples that are already vectors of known statistics."""
 

@@ -1,0 +1,73 @@
+"""Families whose metric is known, as sets of draws: what the reconstruction benchmarks share."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxgeo.reconstruction import Exchangeable
+from jaxgeo.systems import families
+from jaxgeo.systems.families import Family
+
+
+class Closed(NamedTuple):
+    """A family, a box of its coordinates, and `draw(rng, t (n, 1, d), shape)` of observations."""
+
+    family: Family
+    domain: np.ndarray
+    draw: object
+
+
+def _normal(rng, t, shape):
+    return rng.normal(t[..., :1], t[..., 1:], (*shape, 1))
+
+
+def _gamma(rng, t, shape):
+    return rng.gamma(t[..., :1], t[..., 1:] / t[..., :1], (*shape, 1))
+
+
+def _dirichlet(rng, t, shape):
+    x = rng.gamma(t, size=(*shape, t.shape[-1]))
+    return x / x.sum(axis=-1, keepdims=True)
+
+
+def _multivariate_normal(rng, t, shape):
+    white = rng.normal(size=(*shape, 2))
+    first = np.sqrt(t[..., 2])
+    mixed = t[..., 3] / first
+    second = np.sqrt(t[..., 4] - mixed**2)
+    x = first * white[..., 0]
+    y = mixed * white[..., 0] + second * white[..., 1]
+    return t[..., :2] + np.stack([x, y], axis=-1)
+
+
+CLOSED = {
+    "normal": Closed(families.normal, np.array([[-1.0, 1.0], [0.5, 2.0]]), _normal),
+    "gamma": Closed(families.gamma, np.array([[1.0, 5.0], [0.5, 3.0]]), _gamma),
+    "dirichlet-3": Closed(families.dirichlet, np.array(3 * [[1.0, 5.0]]), _dirichlet),
+    "dirichlet-4": Closed(families.dirichlet, np.array(4 * [[1.0, 5.0]]), _dirichlet),
+    "dirichlet-6": Closed(families.dirichlet, np.array(6 * [[1.0, 5.0]]), _dirichlet),
+    "multivariate-normal-5": Closed(
+        families.multivariate_normal,
+        np.array([[-1.0, 1.0], [-1.0, 1.0], [0.5, 2.0], [-0.4, 0.4], [0.5, 2.0]]),
+        _multivariate_normal,
+    ),
+}
+
+
+def sets_of_draws(name: str, n: int, draws: int, seed: int):
+    """`n` samples of `draws` observations each, their parameters, and a summary for them."""
+    closed = CLOSED[name]
+    rng = np.random.default_rng(seed)
+    t = rng.uniform(*closed.domain.T, (n, len(closed.domain)))
+    x = closed.draw(rng, t[:, None, :], (n, draws)).astype(np.float32)
+    rows = x.reshape(-1, x.shape[-1])
+    summary = Exchangeable(rows.mean(axis=0), rows.std(axis=0), rngs=nnx.Rngs(seed))
+    return x, t.astype(np.float32), summary
+
+
+def exact_metric(name: str, draws: int, t) -> np.ndarray:
+    """Of a whole sample, in the family's coordinates."""
+    metric = CLOSED[name].family.metric
+    return np.stack([draws * np.asarray(metric(jnp.asarray(one)), np.float64) for one in t])

@@ -1,0 +1,70 @@
+"""What the samples of a fit leave open, as intervals."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float
+
+from jaxgeo._typing import Metric, Potential
+from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
+from jaxgeo.reconstruction.fit import LogPartitionFit
+from jaxgeo.reconstruction.splines import SplinePotential
+
+
+def interval(
+    fit: LogPartitionFit,
+    quantity: Callable[[Potential, Metric], Float[Array, "*s"]],
+    *,
+    level: float = 0.9,
+) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
+    r"""Lower and upper bound of a quantity that was read off a fit.
+
+    The quantity Q of the fit, plus and minus $z_{level}$ standard deviations of Q over
+    `fit.ensemble`: draws from the posterior of the potential, of which the smoothing spline is the
+    mean and the inverse of its normal equations' matrix the covariance, each with a statistic
+    drawn from its likelihood. Such intervals hold on the average over the domain, bias of the
+    smoothing included, and not at every single point: in a sharp crease they are too short.
+
+    **Arguments:**
+
+    - `fit`: from `fit_log_partition`.
+    - `quantity`: `quantity(log_partition, metric)` to an array. ψ is known up to an affine
+      function of η only, so ask for differences of its derivatives, or from their mean.
+    - `level`: probability of the interval, between 0 and 1.
+
+    **Returns:** two arrays shaped like the quantity.
+
+    **Fails:** `ValueError` for a fit without an ensemble (its potential is a network's: fit again
+    on other samples for its spread), or a level outside (0, 1).
+
+    **Cost:** that of 65 quantities.
+
+    **Example:**
+
+    >>> lower, upper = interval(fit, lambda psi, metric: metric(t))  # doctest: +SKIP
+
+    **Reference:** Wahba (1983), J. R. Stat. Soc. B 45, 133; Nychka (1988), J. Am. Stat. Assoc. 83,
+    1134, for why they cover on the average.
+    """
+    if fit.ensemble is None:
+        raise ValueError(
+            "the fit has no ensemble: its log-partition is a network; "
+            "only a SplinePotential (two coordinates, 4,096 samples or more) comes with one"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    chart: Any = fit.natural_coordinates
+
+    def of(potential):
+        return quantity(potential, ReparametrizedMetric(HessianMetric(potential), chart))
+
+    ensemble = fit.ensemble
+    draws = jax.vmap(lambda cells: of(SplinePotential(ensemble.breaks, cells)))(
+        ensemble.coefficients
+    )
+    middle, spread = of(fit.log_partition), jnp.std(draws, axis=0, ddof=1)
+    reach = norm.ppf(0.5 + level / 2).astype(spread.dtype) * spread
+    return middle - reach, middle + reach
