@@ -37,8 +37,9 @@ def closed_samples(name: str, n: int, seed: int):
     family, points = CLOSED[name].family, grid(CLOSED[name].domain)
     x, t, summary = sets_of_draws(name, n, DRAWS, seed)
     with jax.enable_x64(True):
-        slope = jax.vmap(lambda z: jax.grad(family.log_partition)(family.natural(z)))
-        gradient, metric = (np.asarray(jax.vmap(f)(points)) for f in (slope, family.metric))
+        theta = jax.vmap(family.natural)(points)
+        gradient = np.asarray(jax.vmap(jax.grad(family.log_partition))(theta))
+        metric = np.asarray(jax.vmap(family.metric)(points))
     return x, t, summary, DRAWS * gradient, DRAWS * metric
 
 

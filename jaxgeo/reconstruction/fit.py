@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,17 +12,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxgeo._results import RESULTS, describe
-from jaxgeo._typing import Chart, Metric, Point, Potential
+from jaxgeo._typing import Chart, Metric, Point
 from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
 from jaxgeo.reconstruction.charts import LearnedChart
 from jaxgeo.reconstruction.objectives import (
     PairModel,
-    PosteriorModel,
-    dispersion_mismatch,
-    moment_mismatch,
     pairwise_mismatch,
     posterior_cross_entropy,
-    posterior_mismatch,
 )
 from jaxgeo.reconstruction.posteriors import BregmanPosterior, Statistic
 from jaxgeo.reconstruction.potentials import ConvexPotential
@@ -36,8 +32,8 @@ from jaxgeo.reconstruction.samples import (
     stream_samples,
     summarise,
 )
-from jaxgeo.reconstruction.smoothing import choose_strength, smooth
 from jaxgeo.reconstruction.splines import SplinePotential
+from jaxgeo.reconstruction.stages import NetworkFit, Smoothing, each
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
@@ -206,14 +202,14 @@ def fit_log_partition(
     curvature = statistic.curvature(pool, training)
     white = jnp.asarray(features, dtype)
     eta = _images(chart, t)
-    prior = _each(chart, _uniform(prior_key, t.shape, bounds, dtype))
+    prior = each(chart, _uniform(prior_key, t.shape, bounds, dtype))
 
     def cross_entropies(potential, readout):
         return _cross_entropies(
             potential, chart, white @ readout, t, training, held_out, bounds, candidate_key
         )
 
-    network = _NetworkFit(
+    network = NetworkFit(
         (eta, white, prior), training, held_out[:HELD_OUT_ROWS], schedules, progress, directory
     )
     start, history["moments"] = network.moments(
@@ -221,18 +217,11 @@ def fit_log_partition(
     )
     potential: ConvexPotential | SplinePotential = start
     final, ensemble = jnp.asarray(readout, dtype), None
-    if eta.shape[1] == 2 and len(t) >= SMOOTHED and _finite(start):
-        smoothing = _Smoothing(start, features, statistic.prior_precision(), curvature, eta)
-        strength, history["strengths"] = smoothing.strength(readout, training, held_out)
-        spline, moved, _ = smoothing(readout, strength, training)
-        entropies = cross_entropies(spline, moved)
-        rough = cross_entropies(start, final)
-        if entropies[0] < rough[0] + rough[1]:
-            # held-out samples, having judged, join in
-            spline, moved, members = smoothing(readout, strength, np.arange(len(t)))
-            hessians = np.asarray(_each(_Hessian(spline), eta), np.float64)
-            if (np.linalg.eigvalsh(hessians) > 0).all():
-                potential, final, ensemble = spline, moved, members
+    if eta.shape[1] == 2 and len(t) >= SMOOTHED and np.isfinite(scale):
+        smoothing = Smoothing(start, features, statistic.prior_precision(), curvature, eta)
+        found = smoothing.judged(readout, training, held_out, cross_entropies)
+        if found is not None:
+            potential, final, ensemble, entropies, history["strengths"] = found
     if ensemble is None:
         spread = honest * statistic.uncertainty(curvature)
         potential, final, traces = network.likelihood(
@@ -313,15 +302,9 @@ def _claim(directory: Path | None, mark: str) -> None:
     file.write_text(mark + "\n")
 
 
-@eqx.filter_jit
-def _each(f, points):
-    """f of every point, compiled once for each structure of f."""
-    return jax.vmap(f)(points)
-
-
 def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
     """η of every parameter, checked to be finite and as many."""
-    eta = _each(chart, t)
+    eta = each(chart, t)
     if eta.ndim != 2 or not np.isfinite(np.asarray(eta)).all():
         bad = ~np.isfinite(np.asarray(eta)).reshape(len(t), -1).all(axis=1)
         where = np.asarray(t)[np.argmax(bad)].tolist()
@@ -330,91 +313,6 @@ def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
             f"and at t = {where} the value {np.asarray(eta)[np.argmax(bad)].tolist()}"
         )
     return eta
-
-
-class _NetworkFit(NamedTuple):
-    """A `ConvexPotential` on columns (η, features, η of the prior): the moments of f; then the
-    posterior, which moves f too, and the scatter of f about its mean."""
-
-    columns: tuple[Array, Array, Array]
-    training: np.ndarray
-    held_out: np.ndarray
-    schedules: tuple[Schedule, Schedule, Schedule]
-    progress: bool
-    directory: Path | None
-
-    def moments(self, readout, init_key, key, *, width, depth) -> tuple[ConvexPotential, Trace]:
-        eta, white, _ = (column[self.training] for column in self.columns)
-        size = jnp.sqrt(jnp.mean((white @ readout * jnp.std(eta, axis=0)[None, :]) ** 2))
-        start = ConvexPotential(eta, scale=size, width=width, depth=depth, rngs=nnx.Rngs(init_key))
-        data = self._values(readout)
-        return self._stage(0, moment_mismatch, start, "moments", key, *data)
-
-    def likelihood(
-        self, potential, readout, spread, posterior_key, dispersion_key
-    ) -> tuple[ConvexPotential, Array, dict[str, Trace]]:
-        history = {}
-        seen, unseen = (
-            tuple(column[rows] for column in self.columns)
-            for rows in (self.training, self.held_out)
-        )
-        model, history["posterior"] = self._stage(
-            1, posterior_mismatch, PosteriorModel(potential, readout, spread), "posterior",
-            posterior_key, seen, unseen, jnp.asarray(1 / len(seen[0]), seen[0].dtype),
-        )  # fmt: skip
-        readout = model.readout()
-        potential, history["dispersion"] = self._stage(
-            2, dispersion_mismatch, model.potential, "dispersion", dispersion_key,
-            *self._values(readout),
-        )  # fmt: skip
-        return potential, readout, history
-
-    def _values(self, readout):
-        eta, white, _ = self.columns
-        return tuple((eta[rows], white[rows] @ readout) for rows in (self.training, self.held_out))
-
-    def _stage(self, k, objective, model, label, key, data, held_out, constants=None):
-        return minimize(
-            objective, model, data, held_out, constants=constants, key=key,
-            schedule=self.schedules[k], label=label, progress=self.progress,
-            checkpoint=self.directory / label if self.directory else None,
-        )  # fmt: skip
-
-
-class _Smoothing:
-    """Splines in the place of a network, of any rows of the samples."""
-
-    def __init__(self, network, features, penalty, curvature, eta):
-        self.metric = np.asarray(_each(_Hessian(network), eta), np.float64)
-        self.features, self.penalty, self.curvature = features, penalty, curvature
-        self.eta, self.dtype = np.asarray(eta, np.float64), eta.dtype
-
-    def strength(self, readout, training, held_out) -> tuple[float, dict[str, list[float]]]:
-        values = self.features @ readout
-        strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
-        return strength, {"held_out": losses}
-
-    def __call__(self, readout, strength, rows) -> tuple[SplinePotential, Array, SplinePotential]:
-        """The potential, the readout with it, and the potential's ensemble."""
-        found = smooth(
-            self.eta[rows], self.features[rows], readout, self.penalty, self.curvature,
-            self.metric[rows], strength,
-        )  # fmt: skip
-        spline, members = (
-            found.splines.potential(c, self.dtype) for c in (found.coefficients, found.members)
-        )
-        return spline, jnp.asarray(found.readout, self.dtype), members
-
-
-def _finite(tree: Any) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array)))
-
-
-class _Hessian(eqx.Module):
-    potential: Potential
-
-    def __call__(self, eta: Point) -> Array:
-        return jax.hessian(lambda x: self.potential(x))(eta)
 
 
 def _train_on_pairs(
@@ -487,7 +385,7 @@ def _judge(metric, t, scale, entropies, history) -> Any:
         return RESULTS.scale_unresolved
     if scale < SHARPNESS_LIMIT or unseen - seen > max(GAP_LIMIT, 4 * error):
         return RESULTS.overfitted
-    eigenvalues = jnp.linalg.eigvalsh(_each(metric, t[:512]))
+    eigenvalues = jnp.linalg.eigvalsh(each(metric, t[:512]))
     if not bool(jnp.all(eigenvalues > 0)):
         return RESULTS.metric_not_positive_definite
     return RESULTS.successful

@@ -1,0 +1,126 @@
+"""The stages in which a potential is fitted: a network, and splines in its place."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from jaxgeo._typing import Point, Potential
+from jaxgeo.reconstruction.objectives import (
+    PosteriorModel,
+    dispersion_mismatch,
+    moment_mismatch,
+    posterior_mismatch,
+)
+from jaxgeo.reconstruction.potentials import ConvexPotential
+from jaxgeo.reconstruction.smoothing import choose_strength, smooth
+from jaxgeo.reconstruction.splines import SplinePotential
+from jaxgeo.reconstruction.training import Schedule, Trace, minimize
+
+
+@eqx.filter_jit
+def each(f, points):
+    """f of every point, compiled once for each structure of f."""
+    return jax.vmap(f)(points)
+
+
+class NetworkFit(NamedTuple):
+    """A `ConvexPotential` on columns (η, features, η of the prior): the moments of f; then the
+    posterior, which moves f too, and the scatter of f about its mean."""
+
+    columns: tuple[Array, Array, Array]
+    training: np.ndarray
+    held_out: np.ndarray
+    schedules: tuple[Schedule, Schedule, Schedule]
+    progress: bool
+    directory: Path | None
+
+    def moments(self, readout, init_key, key, *, width, depth) -> tuple[ConvexPotential, Trace]:
+        eta, white, _ = (column[self.training] for column in self.columns)
+        size = jnp.sqrt(jnp.mean((white @ readout * jnp.std(eta, axis=0)[None, :]) ** 2))
+        start = ConvexPotential(eta, scale=size, width=width, depth=depth, rngs=nnx.Rngs(init_key))
+        data = self._values(readout)
+        return self._stage(0, moment_mismatch, start, "moments", key, *data)
+
+    def likelihood(
+        self, potential, readout, spread, posterior_key, dispersion_key
+    ) -> tuple[ConvexPotential, Array, dict[str, Trace]]:
+        history = {}
+        seen, unseen = (
+            tuple(column[rows] for column in self.columns)
+            for rows in (self.training, self.held_out)
+        )
+        model, history["posterior"] = self._stage(
+            1, posterior_mismatch, PosteriorModel(potential, readout, spread), "posterior",
+            posterior_key, seen, unseen, jnp.asarray(1 / len(seen[0]), seen[0].dtype),
+        )  # fmt: skip
+        readout = model.readout()
+        potential, history["dispersion"] = self._stage(
+            2, dispersion_mismatch, model.potential, "dispersion", dispersion_key,
+            *self._values(readout),
+        )  # fmt: skip
+        return potential, readout, history
+
+    def _values(self, readout):
+        eta, white, _ = self.columns
+        return tuple((eta[rows], white[rows] @ readout) for rows in (self.training, self.held_out))
+
+    def _stage(self, k, objective, model, label, key, data, held_out, constants=None):
+        return minimize(
+            objective, model, data, held_out, constants=constants, key=key,
+            schedule=self.schedules[k], label=label, progress=self.progress,
+            checkpoint=self.directory / label if self.directory else None,
+        )  # fmt: skip
+
+
+class Smoothing:
+    """Splines in the place of a network, of any rows of the samples."""
+
+    def __init__(self, network, features, penalty, curvature, eta):
+        self.network = network
+        self.metric = np.asarray(each(Hessian(network), eta), np.float64)
+        self.features, self.penalty, self.curvature = features, penalty, curvature
+        self.eta, self.dtype = np.asarray(eta, np.float64), eta.dtype
+
+    def judged(self, readout, training, held_out, cross_entropies):
+        """Potential, readout, ensemble, entropies and the losses at each strength; or None, if
+        held-out samples like the network better, or the spline is not convex at every sample, or
+        its equations are singular."""
+        values = self.features @ readout
+        try:
+            strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
+            entropies = cross_entropies(*self(readout, strength, training)[:2])
+            rough = cross_entropies(self.network, jnp.asarray(readout, self.dtype))
+            if not entropies[0] < rough[0] + rough[1]:
+                return None
+            # held-out samples, having judged, join in
+            found = self(readout, strength, np.arange(len(self.eta)))
+        except np.linalg.LinAlgError:
+            return None
+        hessians = each(Hessian(found[0]), jnp.asarray(self.eta, self.dtype))
+        if not (np.linalg.eigvalsh(np.asarray(hessians, np.float64)) > 0).all():
+            return None
+        return *found, entropies, {"held_out": losses}
+
+    def __call__(self, readout, strength, rows) -> tuple[SplinePotential, Array, SplinePotential]:
+        """The potential, the readout with it, and the potential's ensemble."""
+        found = smooth(
+            self.eta[rows], self.features[rows], readout, self.penalty, self.curvature,
+            self.metric[rows], strength,
+        )  # fmt: skip
+        spline, members = (
+            found.splines.potential(c, self.dtype) for c in (found.coefficients, found.members)
+        )
+        return spline, jnp.asarray(found.readout, self.dtype), members
+
+
+class Hessian(eqx.Module):
+    potential: Potential
+
+    def __call__(self, eta: Point) -> Array:
+        return jax.hessian(lambda x: self.potential(x))(eta)
