@@ -49,6 +49,9 @@ CANDIDATES = (1024, 4096)
 """Parameters that compete for each sample, in the rounds of steps 1 and 2."""
 MEMBERS = 64
 """Draws that stand for the uncertainty."""
+LOOSER = 0.2
+"""They are charged for roughness by this much of the strength: a logarithm bends less than the
+parabola that stands for it, and the strength is the greatest that held-out samples admit."""
 FLOOR = 1e-3
 """The metric is at least this many prior variances⁻¹: what float32 can tell from nothing."""
 BARRIER = 0.005
@@ -182,7 +185,8 @@ def smooth(
         FLOOR / np.var(eta, axis=0),
     )  # fmt: skip
     noise = np.random.default_rng(1).normal(size=(len(coefficients), MEMBERS))
-    members = coefficients + (doubt + BandedCholesky(matrix).color(noise)).T
+    looser, _ = Smoother(rows, LOOSER * strength, coefficients).with_scatter(coefficients, values)
+    members = coefficients + (doubt + BandedCholesky(looser).color(noise)).T
     return Smoothed(splines, coefficients, readout, members)
 
 
