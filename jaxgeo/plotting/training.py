@@ -16,7 +16,8 @@ def training_history(history: Mapping[str, Any], *, axes: Any = None) -> Any:
     """The losses of a fit: one panel for each part that was trained, one for the ridges tried.
 
     A scale is logarithmic if all its losses are positive. The best held-out loss, whose model was
-    kept, is marked; losses that are not finite are named in the legend.
+    kept, is marked, or the row that an entry calls "kept"; losses that are not finite are named in
+    the legend.
 
     **Arguments:**
 
@@ -41,6 +42,8 @@ def training_history(history: Mapping[str, Any], *, axes: Any = None) -> Any:
         held_out = losses["held out"]
         if np.any(np.isfinite(held_out)):
             best = int(np.nanargmin(np.where(np.isfinite(held_out), held_out, np.nan)))
+            if isinstance(history[name], Mapping):
+                best = history[name].get("kept", best)
             ax.plot(steps[best], held_out[best], "o", ms=9, mfc="none", mec="black", label="kept")
         values = np.concatenate(list(losses.values()))
         _scale(ax, values[np.isfinite(values)])

@@ -18,7 +18,7 @@ from jaxgeo.reconstruction.objectives import (
     posterior_mismatch,
 )
 from jaxgeo.reconstruction.potentials import ConvexPotential
-from jaxgeo.reconstruction.smoothing import choose_strength, smooth
+from jaxgeo.reconstruction.smoothing import STRENGTHS, choose_strength, smooth
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
@@ -88,9 +88,10 @@ class Smoothing:
         self.eta, self.dtype = np.asarray(eta, np.float64), eta.dtype
 
     def judged(self, readout, training, held_out, cross_entropies):
-        """Potential, readout, ensemble, entropies and the losses at each strength; or None, if
-        held-out samples like the network better, or the spline is not convex at every sample, or
-        its equations are singular."""
+        """Potential, readout, ensemble, entropies, the loss of each strength and which was kept.
+
+        None if held-out samples like the network better, or the spline is not convex at every
+        sample, or its equations are singular."""
         values = self.features @ readout
         try:
             strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
@@ -105,7 +106,7 @@ class Smoothing:
         hessians = each(Hessian(found[0]), jnp.asarray(self.eta, self.dtype))
         if not (np.linalg.eigvalsh(np.asarray(hessians, np.float64)) > 0).all():
             return None
-        return *found, entropies, {"held_out": losses}
+        return *found, entropies, {"held_out": losses, "kept": STRENGTHS.index(strength)}
 
     def __call__(self, readout, strength, rows) -> tuple[SplinePotential, Array, SplinePotential]:
         """The potential, the readout with it, and the potential's ensemble."""
