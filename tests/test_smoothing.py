@@ -171,6 +171,11 @@ def test_the_likeliest_statistic_is_the_sufficient_one():
     np.testing.assert_allclose(tied[2], 0, atol=1e-6)
 
 
+def test_a_likelihood_short_of_its_maximum_is_refused():
+    with pytest.raises(np.linalg.LinAlgError, match="not at its maximum"):
+        likeliest_readout(contest(600), 3 * np.ones((3, 2)), np.zeros(6), max_iterations=1)
+
+
 def test_the_smoothest_within_a_standard_error():
     wobble = np.tile([1.0, -1.0], 500)  # standard error of the mean: 0.03
     noise = np.random.default_rng(0).normal(size=1000)

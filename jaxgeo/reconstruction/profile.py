@@ -42,6 +42,8 @@ def likeliest_readout(
 
     `penalty` has one entry for each of A. With it the information (2 r, 2 r) about A.
 
+    **Fails:** `LinAlgError` after `max_iterations` without a maximum.
+
     **Cost:** O(n K r) an iteration."""
     a = start.ravel().copy()
     for _ in range(max_iterations):
@@ -60,8 +62,8 @@ def likeliest_readout(
             length /= 2
         a = a + length * step
         if gain < 1e-2:
-            break
-    return a.reshape(start.shape), curvature
+            return a.reshape(start.shape), curvature
+    raise np.linalg.LinAlgError(f"likelihood not at its maximum: {gain:.3g} nats to be gained")
 
 
 def _log_likelihood(contest: Contest, a: np.ndarray, value_only: bool = False):

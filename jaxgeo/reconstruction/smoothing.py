@@ -171,6 +171,8 @@ def smooth(
             rows, smoother, coefficients, features, readout, penalty, candidates
         )
         of_pairs = pairs @ readout.ravel() / (readout.ravel() @ curvature @ readout.ravel())
+        if not of_pairs > 0:
+            raise np.linalg.LinAlgError(f"pairs contradict the likelihood: size {of_pairs:.3g}")
         readout = readout * np.sqrt(of_pairs)
         coefficients = smoother(features @ readout)
     values = features @ readout

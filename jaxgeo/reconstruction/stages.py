@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from jaxgeo._typing import Point, Potential
+from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction.objectives import (
     PosteriorModel,
     dispersion_mismatch,
@@ -83,7 +83,7 @@ class Smoothing:
 
     def __init__(self, network, features, penalty, curvature, eta):
         self.network = network
-        self.metric = np.asarray(each(Hessian(network), eta), np.float64)
+        self.metric = np.asarray(each(HessianMetric(network), eta), np.float64)
         self.features, self.penalty, self.curvature = features, penalty, curvature
         self.eta, self.dtype = np.asarray(eta, np.float64), eta.dtype
 
@@ -103,7 +103,7 @@ class Smoothing:
             found = self(readout, strength, np.arange(len(self.eta)))
         except np.linalg.LinAlgError:
             return None
-        hessians = each(Hessian(found[0]), jnp.asarray(self.eta, self.dtype))
+        hessians = each(HessianMetric(found[0]), jnp.asarray(self.eta, self.dtype))
         if not (np.linalg.eigvalsh(np.asarray(hessians, np.float64)) > 0).all():
             return None
         return *found, entropies, {"held_out": losses, "kept": STRENGTHS.index(strength)}
@@ -118,10 +118,3 @@ class Smoothing:
             found.splines.potential(c, self.dtype) for c in (found.coefficients, found.members)
         )
         return spline, jnp.asarray(found.readout, self.dtype), members
-
-
-class Hessian(eqx.Module):
-    potential: Potential
-
-    def __call__(self, eta: Point) -> Array:
-        return jax.hessian(lambda x: self.potential(x))(eta)
