@@ -110,14 +110,14 @@ def excess_cross_entropy(fit, method: str, size: int, domain) -> dict[str, float
     }
 
 
-def measure(method: str, seed: int, n: int, size: int, domain) -> dict[str, Any]:
+def measure(method: str, seed: int, n: int, size: int, domain, **options) -> dict[str, Any]:
     key = jax.random.key(seed)
     where, fit_key = jax.random.split(key)
     samples, t = draw(where, n, size, domain)
     start = time.perf_counter()
     fit = METHODS[method](
         samples, t, key=fit_key, domain=np.array(domain),
-        natural_coordinates=ising.natural_coordinates,
+        natural_coordinates=ising.natural_coordinates, **options,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     exact = exact_ising(size, NODES, domain)

@@ -74,14 +74,18 @@ if TYPE_CHECKING:
     from jaxgeo.geodesics.neural import NeuralGeodesic as NeuralGeodesic
     from jaxgeo.geodesics.neural import NeuralGeodesicFit as NeuralGeodesicFit
     from jaxgeo.geodesics.neural import fit_neural_geodesics as fit_neural_geodesics
+    from jaxgeo.reconstruction import CurvedFamilyFit as CurvedFamilyFit
     from jaxgeo.reconstruction import LogPartitionFit as LogPartitionFit
+    from jaxgeo.reconstruction import fit_curved_family as fit_curved_family
     from jaxgeo.reconstruction import fit_log_partition as fit_log_partition
 
 __version__ = "0.1.0"
 
 _MODULES = ("phases", "plotting", "problems", "reconstruction", "systems")
 _LAZY = {
+    "CurvedFamilyFit": "reconstruction",
     "LogPartitionFit": "reconstruction",
+    "fit_curved_family": "reconstruction",
     "fit_log_partition": "reconstruction",
     "NeuralGeodesic": "geodesics.neural",
     "NeuralGeodesicFit": "geodesics.neural",

@@ -298,10 +298,16 @@ def test_killed_and_interrupted_fits_resume_to_the_same_end(tmp_path):
 
 def test_an_exchangeable_summary_knows_no_order():
     rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
-    summary = Exchangeable(rows.mean(0), rows.std(0), features=8, rngs=nnx.Rngs(0))
-    dense = Dense(rows.mean(0), rows.std(0), features=8, rngs=nnx.Rngs(0))
+    summary = Exchangeable(rows, features=8, rngs=nnx.Rngs(0))
     found = summary(jnp.asarray(rows))
-    assert found.shape == (11,)
+    assert found.shape == (14,)
     np.testing.assert_allclose(found, summary(jnp.asarray(rows[::-1])), rtol=1e-5, atol=1e-6)
-    each = np.mean([dense(jnp.asarray(row)) for row in rows], axis=0)
+    each = np.mean([summary(jnp.asarray(row[None])) for row in rows], axis=0)
     np.testing.assert_allclose(found, each, rtol=1e-5, atol=1e-6)
+
+
+def test_an_exchangeable_summary_widens_the_edge_of_a_column():
+    rows = np.exp(3 * np.random.default_rng(0).normal(size=(20_000, 1))).astype(np.float32)
+    summary = Exchangeable(rows, features=1, rngs=nnx.Rngs(0))
+    score = np.array([summary(jnp.asarray(row[None]))[1] for row in rows[:200]])
+    np.testing.assert_allclose(score, np.log(rows[:200, 0]) / 3, atol=0.1)

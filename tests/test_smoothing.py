@@ -17,7 +17,7 @@ from jaxgeo.reconstruction.smoothing import (
     smooth,
     smoothest,
 )
-from jaxgeo.reconstruction.splines import BandedCholesky, TensorSplines
+from jaxgeo.reconstruction.splines import BandedCholesky, TensorSplines, hessian_potential
 
 N = 500.0
 BOX = np.array([[-1.0, 1.0], [-0.5, 0.5]])
@@ -228,3 +228,33 @@ def test_all_steps_together_on_counts():
     inside = 0.9 * points(300, 16)
     ratio = np.linalg.solve(metric(inside), hessians(found.splines, found.coefficients, inside))
     assert np.median(np.abs(np.log(np.linalg.eigvals(ratio).real))) < 0.04
+
+
+def test_the_potential_of_a_hessian_metric_is_found_again():
+    def potential(t):
+        return 3 * jnp.sum(t * jnp.log(t)) + jnp.exp(t[0] + t[1] / 2)
+
+    domain = np.array([[0.1, 1.0], [0.5, 2.0]])
+    found, unexplained = hessian_potential(jax.hessian(potential), domain)
+    points = jnp.asarray(np.random.default_rng(0).uniform(*domain.T, (200, 2)))
+    ours, exact = (
+        np.asarray(jax.vmap(jax.hessian(lambda t, f=f: f(t)))(points)) for f in (found, potential)
+    )
+    np.testing.assert_allclose(ours, exact, rtol=1e-3, atol=1e-3 * np.abs(exact).max())
+    assert unexplained < 1e-6
+
+
+def test_a_metric_that_is_no_hessian_is_said_to_be_none():
+    # polar coordinates of the plane: ∂g₂₂/∂r = 2r, while ∂g₁₂/∂θ = 0
+    polar = lambda t: jnp.diag(jnp.array([1.0, t[0] ** 2]))  # noqa: E731
+    _, unexplained = hessian_potential(polar, np.array([[1.0, 3.0], [0.0, 1.0]]))
+    assert 0.01 < unexplained < 0.5
+
+
+def test_hessian_potential_refuses_other_dimensions_and_indefinite_metrics():
+    with pytest.raises(ValueError, match=r"got \(3, 2\)"):
+        hessian_potential(lambda t: jnp.eye(3), 3 * [[0.0, 1.0]])
+    with pytest.raises(
+        ValueError, match=r"positive definite, got \[\[1.0, 0.0\], \[0.0, -1.0\]\]"
+    ):
+        hessian_potential(lambda t: jnp.diag(jnp.array([1.0, -1.0])), np.array(2 * [[0.0, 1.0]]))

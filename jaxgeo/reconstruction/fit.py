@@ -27,6 +27,7 @@ from jaxgeo.reconstruction.samples import (
     Pool,
     check_domain,
     check_samples,
+    claim,
     fingerprint,
     pool_samples,
     stream_samples,
@@ -276,7 +277,7 @@ def _pool(
             )
         if n_samples < MINIMUM_SAMPLES:
             raise ValueError(f"a fit needs at least {MINIMUM_SAMPLES} samples, got {n_samples}")
-        _claim(directory, fingerprint(bounds, settings=settings, n=n_samples, batch=batch_size))
+        claim(directory, fingerprint(bounds, settings=settings, n=n_samples, batch=batch_size))
         return stream_samples(
             samples, n_samples, bounds, summary=summary, dtype=dtype, key=key,
             batch_size=batch_size, keep_samples=keep, progress=progress, directory=directory,
@@ -284,22 +285,8 @@ def _pool(
     if parameters is None:
         raise ValueError("parameters are needed with samples: got parameters=None")
     samples, parameters = check_samples(samples, parameters, bounds)
-    _claim(directory, fingerprint(bounds, samples, parameters, settings=settings))
+    claim(directory, fingerprint(bounds, samples, parameters, settings=settings))
     return pool_samples(samples, parameters, summary, dtype, key)
-
-
-def _claim(directory: Path | None, mark: str) -> None:
-    """Make the checkpoint directory this fit's own, or refuse one that is another fit's."""
-    if directory is None:
-        return
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / "fit.sha256"
-    if file.exists() and file.read_text().strip() != mark:
-        raise ValueError(
-            f"the checkpoint in {str(directory)!r} belongs to a fit of other data or settings: "
-            "give another directory, or remove this one"
-        )
-    file.write_text(mark + "\n")
 
 
 def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from math import factorial
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sparse
@@ -12,7 +14,8 @@ from scipy.interpolate import BSpline
 from scipy.linalg import cho_solve_banded, cholesky_banded, solve_banded
 
 from jaxgeo._linalg import HIGHEST
-from jaxgeo._typing import Point, Scalar
+from jaxgeo._typing import Metric, Point, Scalar
+from jaxgeo.reconstruction.samples import check_domain
 
 DEGREE = 4
 """Quartic pieces: the metric is continuous with its first derivative, so curvature exists."""
@@ -135,3 +138,54 @@ class BandedCholesky:
     def color(self, noise: np.ndarray) -> np.ndarray:
         """White noise (n, k) to noise of covariance matrix⁻¹."""
         return self.scale[:, None] * solve_banded((0, len(self.factor) - 1), self.factor, noise)
+
+
+def hessian_potential(
+    metric: Metric, domain: Any, *, cells: int = 24
+) -> tuple[SplinePotential, float]:
+    r"""The potential of two coordinates whose Hessian is nearest to a metric,
+
+    $$ \min_\psi \int \frac{\|\nabla^2\psi(t) - g(t)\|_F^2}{\operatorname{tr} g(t)} \,dt, $$
+
+    and the share of $\int\|g\|_F^2 / \operatorname{tr} g$ that this leaves: 0 if the metric is a
+    Hessian metric in these coordinates. (Weighed absolutely, a ridge at a phase boundary would
+    decide alone; relatively, it would no longer tie the two phases together.)
+
+    **Arguments:** `metric`, t → (2, 2), evaluated at four points a cell; `domain` (2, 2), its
+    bounds; `cells` along either coordinate.
+
+    **Returns:** (potential, unexplained share). The potential is determined up to an affine
+    function, and need not be convex where the metric is small.
+
+    **Fails:** `ValueError` for another number of coordinates, and for a metric that is not
+    positive definite at one of the points.
+
+    **Cost:** 4 cells² evaluations of the metric, and one banded least-squares problem.
+    """
+    bounds = check_domain(domain)
+    if bounds.shape != (2, 2):
+        raise ValueError(f"domain must have shape (2, 2), got {bounds.shape}")
+    axes = [np.linspace(lower, upper, cells + 1) for lower, upper in bounds]
+    inner = [np.linspace(lower, upper, 4 * cells + 1)[1::2] for lower, upper in bounds]
+    points = np.stack(np.meshgrid(*inner, indexing="ij"), axis=-1).reshape(-1, 2)
+    values = jax.jit(jax.vmap(metric))(jnp.asarray(points))
+    g = np.asarray(values, np.float64)
+    if not (np.linalg.eigvalsh(g)[:, 0] > 0).all():
+        bad = int(np.argmin(np.linalg.eigvalsh(g)[:, 0] > 0))
+        raise ValueError(
+            f"metric must be positive definite, got {g[bad].tolist()} at {points[bad].tolist()}"
+        )
+    splines = TensorSplines(axes)
+    weight = np.trace(g, axis1=1, axis2=2) ** -0.5
+    rows = sparse.vstack(
+        [
+            sparse.diags(np.sqrt(count) * weight) @ d
+            for count, d in zip((1, 2, 1), splines.derivatives(points, 2), strict=True)
+        ]
+    )
+    entries = np.concatenate(
+        [weight * g[:, 0, 0], 2**0.5 * weight * g[:, 0, 1], weight * g[:, 1, 1]]
+    )
+    coefficients = BandedCholesky(rows.T @ rows).solve(rows.T @ entries)
+    unexplained = np.sum((rows @ coefficients - entries) ** 2) / np.sum(entries**2)
+    return splines.potential(coefficients, values.dtype), float(unexplained)

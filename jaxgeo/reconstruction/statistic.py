@@ -190,6 +190,15 @@ def calibrate(margins: np.ndarray) -> float:
     return float("nan")
 
 
+def calibrate_with_error(margins: list[np.ndarray]) -> tuple[float, float]:
+    """`calibrate` of all folds' log-odds together, and its standard error by jackknife."""
+    blocks = np.concatenate([np.arange(len(m)) * JACKKNIFE_BLOCKS // len(m) for m in margins])
+    pooled = np.concatenate(margins)
+    without = np.array([calibrate(pooled[blocks != b]) for b in range(JACKKNIFE_BLOCKS)])
+    spread = (JACKKNIFE_BLOCKS - 1) * np.mean((without - without.mean()) ** 2)
+    return calibrate(pooled), float(np.sqrt(spread))
+
+
 class LinearStatistic(eqx.Module):
     """f = (φ − mean) W A in standardised coordinates, and what it takes to refit it on folds."""
 
@@ -260,9 +269,4 @@ class LinearStatistic(eqx.Module):
             others = np.sort(np.setdiff1d(order, rows))
             matrix, _ = fit_matrix(self.pairs(pool, others), jnp.asarray(self.matrix), penalty)
             margins.append(np.asarray(self.pairs(pool, rows, k=6).margins(matrix), np.float64))
-        blocks = np.concatenate([np.arange(len(m)) * JACKKNIFE_BLOCKS // len(m) for m in margins])
-        pooled = np.concatenate(margins)
-        scale = calibrate(pooled)
-        without = np.array([calibrate(pooled[blocks != b]) for b in range(JACKKNIFE_BLOCKS)])
-        spread = (JACKKNIFE_BLOCKS - 1) * np.mean((without - without.mean()) ** 2)
-        return scale, float(np.sqrt(spread))
+        return calibrate_with_error(margins)

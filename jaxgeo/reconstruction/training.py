@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import orbax.checkpoint as ocp
 from flax import nnx
 from tqdm.auto import tqdm
@@ -19,11 +20,13 @@ Objective = Callable[[Model, Any, Any], jax.Array]
 
 
 class Schedule(NamedTuple):
-    """How long and how fast to train: `steps` of Adam on random batches, under a cosine that
-    takes the learning rate to zero.
+    """How long and how fast to train: `steps` on random batches, under a cosine that takes the
+    learning rate to zero.
 
     Progress, validation and checkpoints happen every `every` steps; training stops early after
     `patience` validations without a better held-out loss, and the best model is what is kept.
+    `optimizer` is "adam", or "muon" (Jordan et al. 2024), which makes the update of every weight
+    matrix orthogonal and leaves Adam to the rest.
     """
 
     steps: int
@@ -31,6 +34,7 @@ class Schedule(NamedTuple):
     batch_size: int = 512
     every: int = 250
     patience: int = 8
+    optimizer: str = "adam"
 
 
 class Trace(NamedTuple):
@@ -43,7 +47,13 @@ class Trace(NamedTuple):
 
 def _optimizer(schedule: Schedule) -> optax.GradientTransformation:
     decay = optax.cosine_decay_schedule(schedule.learning_rate, schedule.steps)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(decay, b2=0.99))
+    if schedule.optimizer == "adam":
+        step = optax.adam(decay, b2=0.99)
+    elif schedule.optimizer == "muon":
+        step = optax.contrib.muon(decay)
+    else:
+        raise ValueError(f"optimizer must be 'adam' or 'muon', got {schedule.optimizer!r}")
+    return optax.chain(optax.clip_by_global_norm(1.0), step)
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "objective", "schedule"))
@@ -89,7 +99,8 @@ def minimize(
     progress: bool = True,
     checkpoint: Path | None = None,
 ) -> tuple[Model, Trace]:
-    """Minimise `objective` over the `nnx.Param`s of `model`, on batches of rows of `data`.
+    """Minimise `objective` over the `nnx.Param`s of `model`, on batches of rows of `data`: a
+    pytree of arrays, or a callable that makes fresh ones for the k-th `schedule.every` steps.
 
     Returns the model with the least held-out loss, and the trace of both losses. With a
     `checkpoint` directory the state is written there at every validation, and a run that finds
@@ -121,8 +132,8 @@ def minimize(
             if _is_stale(state["held_out_loss"][:entry], schedule.patience):
                 break
             state["params"], state["optimizer"], loss = _advance(
-                graph, objective, schedule, state["params"], rest, state["optimizer"], data,
-                constants, key, entry * schedule.every,
+                graph, objective, schedule, state["params"], rest, state["optimizer"],
+                data(entry) if callable(data) else data, constants, key, entry * schedule.every,
             )  # fmt: skip
             held_out_loss = float(
                 _evaluate(graph, objective, state["params"], rest, held_out, constants)
