@@ -1,5 +1,11 @@
 """Every test runs in float64, with no silent rank promotion and warnings as errors."""
 
+import os
+
+# Two workers share two cores: a BLAS of several threads has them wait for each other, so that one
+# banded Cholesky factor takes a hundred times as long. Read when scipy is imported, hence first.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 
 jax.config.update("jax_enable_x64", True)
