@@ -1,5 +1,6 @@
 """Piecewise polynomials of two coordinates: a potential without the habits of a network."""
 
+import functools
 from collections.abc import Sequence
 from math import factorial
 from typing import Any
@@ -12,6 +13,7 @@ import scipy.sparse as sparse
 from jaxtyping import Array, Float
 from scipy.interpolate import BSpline
 from scipy.linalg import cho_solve_banded, cholesky_banded, solve_banded
+from threadpoolctl import ThreadpoolController
 
 from jaxgeo._linalg import HIGHEST
 from jaxgeo._typing import Metric, Point, Scalar
@@ -112,6 +114,16 @@ class TensorSplines:
         return SplinePotential((first, second), jnp.asarray(cells, dtype))
 
 
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread():
+    """Bands are narrow: BLAS threads win nothing, and on busy cores wait for each other."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
 class BandedCholesky:
     """Factor of a symmetric positive definite banded matrix, scaled to unit diagonal.
 
@@ -128,16 +140,20 @@ class BandedCholesky:
         bands = np.zeros((width + 1, len(self.scale)))
         bands[width - offset[upper], entries.col[upper]] = entries.data[upper]
         bands[-1] += 1e-10
-        self.factor = cholesky_banded(bands)
+        with _one_thread():
+            self.factor = cholesky_banded(bands)
 
     def solve(self, b: np.ndarray) -> np.ndarray:
         """matrix⁻¹ b, of one right-hand side or of columns."""
         scale = self.scale.reshape(-1, *([1] * (b.ndim - 1)))
-        return scale * cho_solve_banded((self.factor, False), scale * b)
+        with _one_thread():
+            return scale * cho_solve_banded((self.factor, False), scale * b)
 
     def color(self, noise: np.ndarray) -> np.ndarray:
         """White noise (n, k) to noise of covariance matrix⁻¹."""
-        return self.scale[:, None] * solve_banded((0, len(self.factor) - 1), self.factor, noise)
+        with _one_thread():
+            white = solve_banded((0, len(self.factor) - 1), self.factor, noise)
+        return self.scale[:, None] * white
 
 
 def hessian_potential(
