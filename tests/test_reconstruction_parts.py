@@ -144,6 +144,19 @@ def test_pairs_recover_the_sufficient_statistic_and_its_scale():
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
 
+def test_pairs_of_nearly_one_number_share_a_program_and_padding_says_nothing():
+    theta, x, _ = gaussian_location(600, 0)
+    near = pairs_at_all_scales(theta)
+    some = [Pairs.between(jnp.asarray(x), jnp.asarray(theta), near[:n]) for n in (1000, 1010)]
+    assert len({pairs.padded().features.shape for pairs in some}) == 1
+    matrix, _ = fit_matrix(some[0], jnp.zeros((2, 2)), jnp.ones(2))
+    # the objective of the plain pairs is stationary there
+    gradient = jax.grad(lambda a: 1000 * pairwise_loss(some[0].margins(a)) + 0.5 * jnp.sum(a**2))(
+        matrix
+    )
+    np.testing.assert_allclose(gradient, 0, atol=1e-5)
+
+
 def test_calibration_undoes_a_wrong_scale():
     theta, x, _ = gaussian_location(4000, seed=1)
     pairs = Pairs.between(jnp.asarray(x), jnp.asarray(theta), pairs_at_all_scales(theta, 4))

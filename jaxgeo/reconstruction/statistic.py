@@ -84,12 +84,19 @@ class Pairs(NamedTuple):
         i, j = pairs.T
         return cls(features[i] - features[j], coordinates[i] - coordinates[j])
 
+    def padded(self) -> "Pairs":
+        """With pairs of no difference, which say nothing, up to one of a few counts: data sets of
+        nearly one size then share what is compiled."""
+        count = len(self.features)
+        grain = 1 << max(0, count.bit_length() - 5)
+        rest = ((0, -count % grain), (0, 0))
+        return Pairs(jnp.pad(self.features, rest), jnp.pad(self.coordinates, rest))
+
     def margins(self, matrix: Float[Array, "r d"]) -> Float[Array, " p"]:
         """The log-odds that each pair is the right way round."""
         return jnp.sum((self.features @ matrix) * self.coordinates, axis=1)
 
 
-@functools.partial(jax.jit, static_argnames="max_iterations")
 def fit_matrix(
     pairs: Pairs, start: Float[Array, "r d"], penalty: Float[Array, " r"], max_iterations: int = 40
 ) -> tuple[Float[Array, "r d"], Float[Array, ""]]:
@@ -97,6 +104,11 @@ def fit_matrix(
 
     Returns A and the last Newton decrement, relative to the objective: near 0 when converged.
     Cost: O(p (r d)²) an iteration."""
+    return _fit_matrix(pairs.padded(), start, penalty, max_iterations)
+
+
+@functools.partial(jax.jit, static_argnames="max_iterations")
+def _fit_matrix(pairs, start, penalty, max_iterations):
     size = start.size
     design = (pairs.features[:, :, None] * pairs.coordinates[:, None, :]).reshape(-1, size)
     weight = jnp.repeat(penalty, start.shape[1])
