@@ -38,16 +38,25 @@ def cholesky(matrix: Float[Array, "*n d d"]) -> Float[Array, "*n d d"]:
     return jnp.stack([jnp.stack(row, axis=-1) for row in padded], axis=-2)
 
 
-def cholesky_solve(factor: Float[Array, "d d"], b: Float[Array, "d *m"]) -> Float[Array, "d *m"]:
-    """Solve `factor @ factor.T @ x = b` for a lower triangular `factor`."""
+def solve_lower(factor: Float[Array, "d d"], b: Float[Array, "d *m"]) -> Float[Array, "d *m"]:
+    """Solve `factor @ x = b` for a lower triangular `factor`."""
     d = factor.shape[-1]
     if d > UNROLLED:
-        return jax.scipy.linalg.cho_solve((factor, True), b)
+        return jax.scipy.linalg.solve_triangular(factor, b, lower=True)
     x = list(b)
     for i in range(d):
         for k in range(i):
             x[i] = x[i] - factor[i, k] * x[k]
         x[i] = x[i] / factor[i, i]
+    return jnp.stack(x)
+
+
+def cholesky_solve(factor: Float[Array, "d d"], b: Float[Array, "d *m"]) -> Float[Array, "d *m"]:
+    """Solve `factor @ factor.T @ x = b` for a lower triangular `factor`."""
+    d = factor.shape[-1]
+    if d > UNROLLED:
+        return jax.scipy.linalg.cho_solve((factor, True), b)
+    x = list(solve_lower(factor, b))
     for i in reversed(range(d)):
         for k in range(i + 1, d):
             x[i] = x[i] - factor[k, i] * x[k]

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgeo._linalg import UNROLLED, cholesky, logdet_spd, quadratic_form, safe_sqrt, solve_spd
+from jaxgeo._linalg import (
+    UNROLLED,
+    cholesky,
+    logdet_spd,
+    quadratic_form,
+    safe_sqrt,
+    solve_lower,
+    solve_spd,
+)
 
 SIZES = range(1, UNROLLED + 2)
 
@@ -24,6 +32,8 @@ def positive_definite(seed, d):
 def test_factor_solution_and_determinant(seed, d):
     matrix, b = (jnp.asarray(a) for a in positive_definite(seed, d))
     np.testing.assert_allclose(cholesky(matrix), np.linalg.cholesky(matrix), atol=1e-13)
+    factor = jnp.asarray(np.linalg.cholesky(matrix))
+    np.testing.assert_allclose(factor @ solve_lower(factor, b), b, atol=1e-12)
     solution = np.linalg.solve(matrix, b)
     np.testing.assert_allclose(solve_spd(matrix, b), solution, atol=1e-11)
     np.testing.assert_allclose(solve_spd(matrix, b[:, 0]), solution[:, 0], atol=1e-11)

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
-from jaxgeo._linalg import HIGHEST
+from jaxgeo._linalg import HIGHEST, solve_lower
 from jaxgeo._results import RESULTS, describe
 from jaxgeo._typing import Point, Scalar, Vector
 from jaxgeo.reconstruction.samples import (
@@ -143,9 +143,7 @@ class InformationMetric(nnx.Module):
         return jnp.dot(lower, self.whitener[...], precision=HIGHEST)
 
     def __call__(self, t: Point) -> Float[Array, "d d"]:
-        inverse = jax.scipy.linalg.solve_triangular(
-            self.root(t), jnp.eye(len(t), dtype=t.dtype), lower=True
-        )
+        inverse = solve_lower(self.root(t), jnp.eye(len(t), dtype=t.dtype))
         return jnp.dot(inverse, inverse.T, precision=HIGHEST)
 
 
