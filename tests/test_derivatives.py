@@ -18,9 +18,10 @@ STEP = 2e-3
 
 WITHOUT_DERIVATIVES = {
     *("RESULTS", "DistanceMap", "FrechetMean", "GeodesicSolution", "JacobiField", "KMeans"),
-    *("LogPartitionFit", "NeuralGeodesic", "NeuralGeodesicFit", "Relaxation", "Shooting"),
+    *("CurvedFamilyFit", "LogPartitionFit", "NeuralGeodesic", "NeuralGeodesicFit", "Relaxation"),
+    "Shooting",
     *("TangentPCA", "distance_map", "shortest_path", "conjugate_time", "kmeans"),
-    *("fit_log_partition", "fit_neural_geodesics"),
+    *("fit_curved_family", "fit_log_partition", "fit_neural_geodesics"),
 }
 """Containers, settings, and functions that document that they have none."""
 

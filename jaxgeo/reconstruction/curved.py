@@ -312,8 +312,10 @@ def fit_curved_family(
 
     unseen = scores(held_out)
     s = np.asarray(unseen[0], np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
+    nats = np.asarray(_cross_entropy(family, *held_out), np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # where training diverged
         typical = s.T @ s / len(s)
+        error = float(nats.std() / len(nats) ** 0.5)
     finite = bool(np.isfinite(typical).all())
     metric = InformationMetric(
         bounds, typical if finite else np.eye(len(bounds)), dtype=dtype, rngs=nnx.Rngs(metric_key)
@@ -325,9 +327,7 @@ def fit_curved_family(
             schedule=schedules[1], label="information", progress=progress,
             checkpoint=directory / "information" if directory else None,
         )  # fmt: skip
-    nats = np.asarray(_cross_entropy(family, *held_out))
-    scale, scale_error = _calibration(family, *held_out)
-    error = float(nats.std() / len(nats) ** 0.5)
+    scale, scale_error = _calibration(family, *held_out) if finite else (np.nan, np.nan)
     fit = CurvedFamilyFit(
         summary=summary,
         family=family,

@@ -139,8 +139,9 @@ class Exchangeable(nnx.Module):
         x = x.astype(weight.dtype)
         scores = jnp.asarray(_NORMAL_SCORES, weight.dtype)
         z = jax.vmap(lambda x, q: jnp.interp(x, q, scores), 1, 1)(x, self.quantiles[...])
-        u = (x - self.center[...]) / self.spread[...]
-        rows = jnp.concatenate([u, z, jax.nn.relu(z @ weight + self.bias[...])], axis=1)
+        u = (x - self.center[...][None, :]) / self.spread[...][None, :]
+        bent = jax.nn.relu(z @ weight + self.bias[...][None, :])
+        rows = jnp.concatenate([u, z, bent], axis=1)
         return jnp.mean(rows, axis=0)
 
 
