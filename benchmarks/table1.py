@@ -93,6 +93,11 @@ def nats(weights: np.ndarray) -> np.ndarray:
     return np.log(np.exp(every - top).sum(axis=1)) + top[:, 0] - every[:, 0]
 
 
+def mean_and_error(values: np.ndarray) -> dict[str, float]:
+    error = values.std() / np.sqrt(len(values))
+    return {"mean": float(values.mean()), "error": float(error)}
+
+
 def excess_cross_entropy(fit, method: str, size: int, domain) -> dict[str, float] | None:
     """Mean nats over the exact model's, and its standard error; None without a posterior."""
     if not isinstance(fit, jg.reconstruction.LogPartitionFit):
@@ -104,10 +109,7 @@ def excess_cross_entropy(fit, method: str, size: int, domain) -> dict[str, float
     eta = jax.vmap(ising.natural_coordinates)(jnp.asarray(judged["t"], jnp.float32))
     psi = np.asarray(jax.vmap(lambda e: fit.log_partition(e))(eta), np.float64)
     difference = nats(f @ np.asarray(eta, np.float64).T - psi) - nats(judged["weights"])
-    return {
-        "mean": float(difference.mean()),
-        "error": float(difference.std() / np.sqrt(len(difference))),
-    }
+    return mean_and_error(difference)
 
 
 def measure(method: str, seed: int, n: int, size: int, domain, **options) -> dict[str, Any]:
@@ -146,15 +148,17 @@ def measure(method: str, seed: int, n: int, size: int, domain, **options) -> dic
     }
 
 
+def cell(values: list[float | None], digits: int = 4) -> str:
+    """Mean ± standard deviation over the seeds; a dash where there is none."""
+    values = [v for v in values if v is not None]
+    if not values:
+        return "—"
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
 def lines(runs: list[dict[str, Any]]) -> list[str]:
     """A table in Markdown: mean ± standard deviation over the seeds."""
-
-    def cell(values, digits=4):
-        values = [v for v in values if v is not None]
-        if not values:
-            return "—"
-        spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-        return f"{np.mean(values):.{digits}f}{spread}"
 
     found = [
         f"| method | {' | '.join(PUBLISHED)} | metric | where informed | excess nats | seconds |",

@@ -22,13 +22,13 @@ import baselines
 import jax
 import jax.numpy as jnp
 import numpy as np
-from table1 import nats
+from table1 import cell, mean_and_error, nats
 
 import jaxgeo as jg
 from jaxgeo import report
 from jaxgeo._files import writable_directory, write_json
-from jaxgeo._results import describe
 from jaxgeo.reconstruction import hessian_potential
+from jaxgeo.reconstruction.curved import FRESH, HELD_OUT
 from jaxgeo.systems import tasep
 
 SIZE, DOMAIN = 128, np.array([[0.01, 0.99], [0.01, 0.99]])
@@ -143,11 +143,7 @@ def excess_cross_entropy(log_weight) -> dict[str, float]:
     judged = judges()
     every = jax.jit(jax.vmap(lambda x: jax.vmap(lambda t: log_weight(x, t))(judged["t"])))
     found = np.asarray(every(judged["x"]), np.float64)
-    difference = nats(found) - nats(judged["weights"])
-    return {
-        "mean": float(difference.mean()),
-        "error": float(difference.std() / len(difference) ** 0.5),
-    }
+    return mean_and_error(nats(found) - nats(judged["weights"]))
 
 
 def measure(method: str, seed: int, n: int) -> dict[str, Any]:
@@ -162,8 +158,7 @@ def measure(method: str, seed: int, n: int) -> dict[str, Any]:
     else:
         potential, unexplained = hessian_potential(fit.metric, DOMAIN)
     if isinstance(fit, jg.reconstruction.CurvedFamilyFit):
-        schedule = jg.reconstruction.curved.LIKELIHOOD
-        n = schedule.steps * schedule.batch_size
+        n = HELD_OUT + FRESH * sum(len(trace.step) for trace in fit.history.values())
         excess = excess_cross_entropy(fit.log_weight)
     else:
         excess = excess_cross_entropy(fit.posterior.log_weight) if chart else None
@@ -176,28 +171,12 @@ def measure(method: str, seed: int, n: int) -> dict[str, Any]:
         "phases": by_phase(np.asarray(metric, np.float64)),
         "excess_cross_entropy": excess,
         "training_seconds": seconds,
-        "fit": fit.settings if isinstance(fit, baselines.Baseline) else facts_of(fit),
-    }
-
-
-def facts_of(fit) -> dict[str, Any]:
-    return {
-        "result": describe(fit.result),
-        "held_out_cross_entropy": fit.held_out_cross_entropy,
-        "calibration_factor": fit.scale,
-        "calibration_factor_error": fit.scale_error,
+        "fit": fit.settings if isinstance(fit, baselines.Baseline) else report.facts_of(fit),
     }
 
 
 def lines(runs: list[dict[str, Any]]) -> list[str]:
     """A table in Markdown: mean ± standard deviation over the seeds."""
-
-    def cell(values, digits):
-        values = [v for v in values if v is not None]
-        if not values:
-            return "—"
-        spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-        return f"{np.mean(values):.{digits}f}{spread}"
 
     found = [
         f"| method | {' | '.join(PUBLISHED)} | "

@@ -25,7 +25,7 @@ from jaxgeo.plotting import (
     save,
     training_history,
 )
-from jaxgeo.reconstruction import LogPartitionFit
+from jaxgeo.reconstruction import CurvedFamilyFit, LogPartitionFit
 
 Grid = tuple[np.ndarray, ...]
 CURVE_POINTS = 2049
@@ -215,16 +215,18 @@ class _LogVolumeDensity(eqx.Module):
         return jg.log_volume_density(self.metric, t)
 
 
-def facts_of(fit: LogPartitionFit) -> dict[str, Any]:
+def facts_of(fit: LogPartitionFit | CurvedFamilyFit) -> dict[str, Any]:
     """How a fit ended, in plain numbers."""
-    return {
+    facts = {
         "result": describe(fit.result),
         "held_out_cross_entropy": fit.held_out_cross_entropy,
         "held_out_cross_entropy_error": fit.held_out_cross_entropy_error,
-        "training_cross_entropy": fit.training_cross_entropy,
         "calibration_factor": fit.scale,
         "calibration_factor_error": fit.scale_error,
     }
+    if isinstance(fit, LogPartitionFit):
+        facts["training_cross_entropy"] = fit.training_cross_entropy
+    return facts
 
 
 def write(

@@ -8,6 +8,8 @@ import pytest
 import jaxgeo as jg
 from jaxgeo import report
 from jaxgeo.reconstruction import Schedule, fit_curved_family
+from jaxgeo.reconstruction.curved import _judge
+from jaxgeo.reconstruction.training import Trace
 
 DOMAIN = np.array([[0.5, 2.0], [-1.0, 1.0]])
 NOISE = 0.4
@@ -106,6 +108,15 @@ def test_a_generator_that_is_never_mistaken_leaves_the_scale_open():
     assert found.result == jg.RESULTS.scale_unresolved
     with pytest.raises(RuntimeError, match="could not be calibrated"):
         fit(lambda key, t: t, schedules=[s._replace(steps=100) for s in QUICK])
+
+
+def test_log_odds_that_held_out_samples_contradict_are_called_overfitted():
+    traces = {"likelihood": Trace(np.arange(2), np.ones(2), np.ones(2))}
+    assert _judge(traces, 0.7, 0.05, True) == jg.RESULTS.overfitted
+    assert _judge(traces, 0.85, 0.05, True) == jg.RESULTS.successful  # within two errors of 0.9
+    assert _judge(traces, np.nan, np.nan, True) == jg.RESULTS.scale_unresolved
+    traces["information"] = Trace(np.arange(2), np.ones(2), np.array([1.0, np.nan]))
+    assert _judge(traces, 1.0, 0.05, True) == jg.RESULTS.nonfinite
 
 
 def test_training_that_diverges_is_nonfinite():

@@ -1,6 +1,5 @@
 """A simulator to a curved exponential family, hence its Fisher metric."""
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
-from jaxgeo._linalg import HIGHEST, solve_lower
-from jaxgeo._results import RESULTS, describe
+from jaxgeo._results import RESULTS
 from jaxgeo._typing import Point, Scalar, Vector
-from jaxgeo.reconstruction.samples import (
-    check_domain,
-    claim,
-    fingerprint,
-    stream_samples,
-)
-from jaxgeo.reconstruction.stages import each
+from jaxgeo.reconstruction.networks import CurvedFamily, InformationMetric
+from jaxgeo.reconstruction.objectives import information_mismatch, likelihood_mismatch
+from jaxgeo.reconstruction.samples import check_domain, claim, fingerprint, stream_samples
+from jaxgeo.reconstruction.stages import each, raise_unless_successful
 from jaxgeo.reconstruction.statistic import calibrate_with_error, pairs_at_all_scales
 from jaxgeo.reconstruction.summaries import Identity
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
@@ -35,137 +30,6 @@ FRESH = 102_400
 HELD_OUT = 4096
 SHARPNESS_LIMIT = 0.9
 """Held-out log-odds that must be shrunk by more than this are those of an overfitted family."""
-
-
-class Perceptron(nnx.Module):
-    """Dense layers with GELU between them; the last one starts at zero if `still`."""
-
-    def __init__(self, sizes: tuple[int, ...], *, dtype, rngs: nnx.Rngs, still: bool = False):
-        he = nnx.initializers.he_normal()
-        last = nnx.initializers.zeros_init() if still else nnx.initializers.lecun_normal()
-        inits = [he] * (len(sizes) - 2) + [last]
-        self.layers = nnx.List(
-            [
-                nnx.Linear(m, n, kernel_init=init, param_dtype=dtype, rngs=rngs)
-                for (m, n), init in zip(itertools.pairwise(sizes), inits, strict=True)
-            ]
-        )
-
-    def __call__(self, x: Float[Array, " m"]) -> Float[Array, " n"]:
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = jax.nn.gelu(layer(x))
-        return last(x)
-
-
-class CurvedFamily(nnx.Module):
-    r"""$p(x|t) = h(x) \exp(\langle f(x), \eta(t)\rangle - A(t))$ with $f$ and $\eta$ in R^k, all
-    three networks, of the features $\varphi$ of a sample and of the point t. A is of its own: no
-    function of η need be convex, so η may jump, as natural coordinates do where phases coexist."""
-
-    def __init__(
-        self,
-        features: Float[np.ndarray, "n m"],
-        domain: Float[np.ndarray, "d 2"],
-        *,
-        statistics: int,
-        width: int,
-        depth: int,
-        dtype,
-        rngs: nnx.Rngs,
-    ):
-        spread = features.std(axis=0)
-        spread[spread == 0] = 1.0
-        m, d = features.shape[1], len(domain)
-        self.center = nnx.Variable(jnp.asarray(features.mean(axis=0), dtype))
-        self.spread = nnx.Variable(jnp.asarray(spread, dtype))
-        self.middle = nnx.Variable(jnp.asarray(domain.mean(axis=1), dtype))
-        self.deviation = nnx.Variable(jnp.asarray(np.ptp(domain, axis=1) / 12**0.5, dtype))
-        self.linear = nnx.Linear(m, statistics, use_bias=False, param_dtype=dtype, rngs=rngs)
-        sizes = (m, *depth * (width,), statistics)
-        self.bent = Perceptron(sizes, dtype=dtype, rngs=rngs)
-        self.chart = Perceptron((d, 64, 64, 64, statistics + 1), dtype=dtype, rngs=rngs)
-
-    def statistic(self, features: Float[Array, " m"]) -> Float[Array, " k"]:
-        u = (features - self.center[...]) / self.spread[...]
-        return self.linear(u) + self.bent(u)
-
-    def coordinates(self, t: Point) -> tuple[Float[Array, " k"], Scalar]:
-        """(η(t), A(t))."""
-        both = self.chart((t - self.middle[...]) / self.deviation[...])
-        return both[:-1], both[-1]
-
-    def log_weights(self, f: Float[Array, "n k"], t: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        """⟨f, η(t)⟩ − A(t) of every statistic at every point."""
-        eta, normalizer = jax.vmap(self.coordinates)(t)
-        return jnp.dot(f, eta.T, precision=HIGHEST) - normalizer[None, :]
-
-    def score(self, f: Float[Array, " k"], t: Point) -> Vector:
-        """∂/∂t log p(x|t) of a sample with the statistic f."""
-
-        def log_weight(t):
-            eta, normalizer = self.coordinates(t)
-            return jnp.dot(f, eta, precision=HIGHEST) - normalizer
-
-        return jax.grad(log_weight)(t)
-
-
-class InformationMetric(nnx.Module):
-    r"""A Fisher metric as a network: $g(t)^{-1} = M^\top M$ with M lower triangular,
-
-    $M = D(t)\, U(t)\, M_0$, D diagonal and positive, U of unit diagonal, both 1 before training:
-    positive definite by construction, and as smooth as its GELUs."""
-
-    def __init__(
-        self,
-        domain: Float[np.ndarray, "d 2"],
-        typical: Float[np.ndarray, "d d"],
-        *,
-        dtype,
-        rngs: nnx.Rngs,
-    ):
-        d = len(domain)
-        self.middle = nnx.Variable(jnp.asarray(domain.mean(axis=1), dtype))
-        self.deviation = nnx.Variable(jnp.asarray(np.ptp(domain, axis=1) / 12**0.5, dtype))
-        self.whitener = nnx.Variable(
-            jnp.asarray(np.linalg.inv(np.linalg.cholesky(typical)), dtype)
-        )
-        self.network = Perceptron(
-            (d, 64, 64, 64, d * (d + 1) // 2), dtype=dtype, rngs=rngs, still=True
-        )
-
-    def root(self, t: Point) -> Float[Array, "d d"]:
-        """M(t), with which a score M s has unit covariance."""
-        d = len(t)
-        raw = self.network((t - self.middle[...]) / self.deviation[...])
-        unit = jnp.eye(d, dtype=raw.dtype).at[jnp.tril_indices(d, -1)].set(raw[d:])
-        lower = jnp.exp(raw[:d])[:, None] * unit
-        return jnp.dot(lower, self.whitener[...], precision=HIGHEST)
-
-    def __call__(self, t: Point) -> Float[Array, "d d"]:
-        inverse = solve_lower(self.root(t), jnp.eye(len(t), dtype=t.dtype))
-        return jnp.dot(inverse, inverse.T, precision=HIGHEST)
-
-
-def likelihood_mismatch(family: CurvedFamily, batch: tuple[Array, Array], _=None) -> Scalar:
-    r"""Mean of $-\log p(t_i | x_i)$ among all $t_j$ of the batch: least at the true likelihood
-    ratios, whatever the design of the $t_j$ (the normaliser A(t) is learned with the rest)."""
-    features, t = batch
-    weights = family.log_weights(jax.vmap(family.statistic)(features), t)
-    return jnp.mean(jax.nn.logsumexp(weights, axis=1) - jnp.diagonal(weights))
-
-
-def information_mismatch(metric: InformationMetric, batch: tuple[Array, Array], _=None) -> Scalar:
-    r"""Mean of $\tfrac12 s_i^\top g(t_i)^{-1} s_i + \tfrac12 \log\det g(t_i)$: least at
-    $g(t) = E[s s^\top | t]$, every direction weighed by its own size."""
-    scores, t = batch
-
-    def one(s, t):
-        root = metric.root(t)
-        white = jnp.dot(root, s, precision=HIGHEST)
-        return 0.5 * jnp.sum(white**2) - jnp.sum(jnp.log(jnp.diagonal(root)))
-
-    return jnp.mean(jax.vmap(one)(scores, t))
 
 
 class CurvedFamilyFit(eqx.Module):
@@ -206,7 +70,7 @@ class CurvedFamilyFit(eqx.Module):
     def log_weight(self, x: Shaped[Array, "..."], t: Point) -> Scalar:
         """log p(x|t) up to a function of x: under a flat prior the log posterior up to a constant;
         minus infinity outside the domain."""
-        weight = self.family.log_weights(self.statistic(x)[None], t[None])[0, 0]
+        weight = self.family.log_weight(self.statistic(x), t)
         inside = jnp.all((t >= self.domain[:, 0]) & (t <= self.domain[:, 1]))
         return jnp.where(inside, weight, -jnp.inf)
 
@@ -340,12 +204,8 @@ def fit_curved_family(
         scale_error=scale_error,
         history=history,
     )
-    if throw and fit.result != RESULTS.successful:
-        raise RuntimeError(
-            f"fit_curved_family: {describe(fit.result)} Held-out cross-entropy "
-            f"{fit.held_out_cross_entropy:.4g} ± {error:.2g} nats; calibration factor "
-            f"{scale:.3g}. With throw=False the fit is returned all the same."
-        )
+    if throw:
+        raise_unless_successful("fit_curved_family", fit)
     return fit
 
 

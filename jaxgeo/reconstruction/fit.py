@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxgeo._results import RESULTS, describe
+from jaxgeo._results import RESULTS
 from jaxgeo._typing import Chart, Metric, Point
 from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
 from jaxgeo.reconstruction.charts import LearnedChart
@@ -34,7 +34,12 @@ from jaxgeo.reconstruction.samples import (
     summarise,
 )
 from jaxgeo.reconstruction.splines import SplinePotential
-from jaxgeo.reconstruction.stages import NetworkFit, Smoothing, each
+from jaxgeo.reconstruction.stages import (
+    NetworkFit,
+    Smoothing,
+    each,
+    raise_unless_successful,
+)
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
@@ -249,12 +254,9 @@ def fit_log_partition(
         scale_error=scale_error,
         history=history,
     )
-    if throw and fit.result != RESULTS.successful:
-        raise RuntimeError(
-            f"fit_log_partition: {describe(fit.result)} Held-out cross-entropy "
-            f"{entropies[0]:.4g} ± {entropies[1]:.2g} nats, on samples seen {entropies[2]:.4g}; "
-            f"calibration factor {scale:.3g}. With throw=False the fit is returned all the same."
-        )
+    if throw:
+        beside = f", on samples seen {entropies[2]:.4g}"
+        raise_unless_successful("fit_log_partition", fit, beside)
     return fit
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxgeo._linalg import cholesky, cholesky_solve
-from jaxgeo._typing import Chart, Point, Potential
+from jaxgeo._linalg import HIGHEST, cholesky, cholesky_solve
+from jaxgeo._typing import Chart, Point, Potential, Scalar
+from jaxgeo.reconstruction.networks import CurvedFamily, InformationMetric
 from jaxgeo.reconstruction.potentials import ConvexPotential
 
 
@@ -141,3 +142,28 @@ def posterior_cross_entropy(
         return jax.nn.logsumexp(jnp.concatenate([jnp.zeros_like(logits[:1]), logits]))
 
     return jax.lax.map(one, (statistics, eta, psi), batch_size=64)
+
+
+def likelihood_mismatch(
+    family: CurvedFamily, batch: tuple[Array, Array], constants: None = None
+) -> Scalar:
+    r"""Mean of $-\log p(t_i | x_i)$ among all $t_j$ of the batch: least at the true likelihood
+    ratios, whatever the design of the $t_j$ (the normaliser A(t) is learned with the rest)."""
+    features, t = batch
+    weights = family.log_weights(jax.vmap(family.statistic)(features), t)
+    return jnp.mean(jax.nn.logsumexp(weights, axis=1) - jnp.diagonal(weights))
+
+
+def information_mismatch(
+    metric: InformationMetric, batch: tuple[Array, Array], constants: None = None
+) -> Scalar:
+    r"""Mean of $\tfrac12 s_i^\top g(t_i)^{-1} s_i + \tfrac12 \log\det g(t_i)$: least at
+    $g(t) = E[s s^\top | t]$, every direction weighed by its own size."""
+    scores, t = batch
+
+    def one(s, t):
+        root = metric.root(t)
+        white = jnp.dot(root, s, precision=HIGHEST)
+        return 0.5 * jnp.sum(white**2) - jnp.sum(jnp.log(jnp.diagonal(root)))
+
+    return jnp.mean(jax.vmap(one)(scores, t))

@@ -1,7 +1,7 @@
 """The stages in which a potential is fitted: a network, and splines in its place."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
+from jaxgeo._results import RESULTS, describe
 from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction.objectives import (
     PosteriorModel,
@@ -27,6 +28,17 @@ from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 def each(f, points):
     """f of every point, compiled once for each structure of f."""
     return jax.vmap(f)(points)
+
+
+def raise_unless_successful(name: str, fit: Any, beside: str = "") -> None:
+    """`RuntimeError` with how the fit ended, and by what it was judged."""
+    if fit.result != RESULTS.successful:
+        error = fit.held_out_cross_entropy_error
+        raise RuntimeError(
+            f"{name}: {describe(fit.result)} Held-out cross-entropy "
+            f"{fit.held_out_cross_entropy:.4g} ± {error:.2g} nats{beside}; calibration factor "
+            f"{fit.scale:.3g}. With throw=False the fit is returned all the same."
+        )
 
 
 class NetworkFit(NamedTuple):

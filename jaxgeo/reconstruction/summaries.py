@@ -17,6 +17,14 @@ _NORMAL_SCORES = np.linspace(-4.0, 4.0, 129)
 """Standard deviations at which `Exchangeable` takes the quantiles of a column."""
 
 
+def standardisation(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column of (n, m) rows; 1 for a constant one."""
+    rows = rows.astype(np.float64)
+    spread = rows.std(axis=0)
+    spread[spread == 0] = 1.0
+    return rows.mean(axis=0), spread
+
+
 class PeriodicConvolution(nnx.Module):
     r"""Mean over the sites of a periodic lattice of rectified random local features.
 
@@ -122,10 +130,9 @@ class Exchangeable(nnx.Module):
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        spread = rows.std(axis=0)
-        spread[spread == 0] = 1.0
-        m = rows.shape[1]
-        self.center = nnx.Variable(jnp.asarray(rows.mean(axis=0), dtype))
+        center, spread = standardisation(rows)
+        m = len(center)
+        self.center = nnx.Variable(jnp.asarray(center, dtype))
         self.spread = nnx.Variable(jnp.asarray(spread, dtype))
         quantiles = np.quantile(rows, ndtr(_NORMAL_SCORES), axis=0)
         self.quantiles = nnx.Variable(jnp.asarray(quantiles, dtype))
@@ -164,10 +171,7 @@ def summary_for(samples: Shaped[np.ndarray, "n ..."], *, dtype, rngs: nnx.Rngs) 
     """
     shape = samples.shape[1:]
     if len(shape) <= 1:
-        flat = samples.reshape(len(samples), -1).astype(np.float64)
-        spread = flat.std(axis=0)
-        spread[spread == 0] = 1.0
-        return Dense(flat.mean(axis=0), spread, dtype=dtype, rngs=rngs)
+        return Dense(*standardisation(samples.reshape(len(samples), -1)), dtype=dtype, rngs=rngs)
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] > 4):
         ndim, channels = len(shape), None
     elif len(shape) <= 4:
