@@ -251,6 +251,20 @@ def test_a_metric_that_is_no_hessian_is_said_to_be_none():
     assert 0.01 < unexplained < 0.5
 
 
+def test_what_no_potential_explains_is_orthogonal_to_every_hessian_where_traces_weigh():
+    def metric(t):
+        return jnp.diag(jnp.stack([1.0 + 5 * t[1] ** 2, jnp.exp(3 * t[0])]))
+
+    found, _ = hessian_potential(metric, 2 * [[0.0, 1.0]])
+    axis = np.linspace(0, 1, 4 * 24 + 1)[1::2]
+    points = jnp.asarray(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2))
+    rest = jax.vmap(lambda t: jax.hessian(lambda t: found(t))(t) - metric(t))(points)
+    weight = 1 / jax.vmap(lambda t: jnp.trace(metric(t)))(points)
+    for other in (lambda t: t[0] ** 2 * t[1], lambda t: t[1] ** 3, lambda t: t[0] * t[1]):
+        product = jnp.sum(rest * jax.vmap(jax.hessian(other))(points), axis=(1, 2))
+        assert abs(jnp.mean(weight * product)) < 1e-5 * jnp.mean(weight * jnp.abs(product))
+
+
 def test_hessian_potential_refuses_other_dimensions_and_indefinite_metrics():
     with pytest.raises(ValueError, match=r"got \(3, 2\)"):
         hessian_potential(lambda t: jnp.eye(3), 3 * [[0.0, 1.0]])
