@@ -24,7 +24,7 @@ from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 LIKELIHOOD = Schedule(
     steps=12_000, learning_rate=1e-2, batch_size=1024, every=100, patience=1_000, optimizer="muon"
 )
-INFORMATION = LIKELIHOOD._replace(steps=6_000, batch_size=4096)
+INFORMATION = LIKELIHOOD._replace(steps=3_000, batch_size=4096)
 FRESH = 102_400
 """Samples that a simulator gives between two validations."""
 HELD_OUT = 4096
@@ -114,7 +114,7 @@ def fit_curved_family(
     **Arguments:**
 
     - `simulator`: a callable `(key, parameters (m, d)) -> samples (m, ...)`. It is asked at
-      parameters uniform over the domain, `simulator_batch` at a time, for some 18 million samples
+      parameters uniform over the domain, `simulator_batch` at a time, for some 15 million samples
       with the defaults: no sample serves in more than a few steps, so nothing can be overfitted.
       (Of a few thousand given samples a network's score is too noisy for a metric.)
     - `key`: a JAX random key.
@@ -122,7 +122,7 @@ def fit_curved_family(
     - `summary`: a callable pytree from one sample to a vector, not trained; by default the
       sample itself if that is a vector, else `summaries.summary_for`.
     - `statistics`: k, the number of components of f and of η.
-    - `width`, `depth`: hidden layers of f. η and A have 3 of 64, g 3 of 128.
+    - `width`, `depth`: hidden layers of f. Those of η, A and g are 3 of 64.
     - `schedules`: training of step 1 and of step 2.
     - `checkpoint`: a directory to write states to and to go on from after an interruption.
     - `progress`: show progress bars (never when the output is no terminal).

@@ -52,29 +52,10 @@ class Perceptron(nnx.Module):
         return last(x)
 
 
-def over(
-    domain: Float[np.ndarray, "d 2"], outputs: int, *, width: int = 64, **options
-) -> Perceptron:
-    """Three layers, of a point standardised as if uniform over the domain."""
+def over(domain: Float[np.ndarray, "d 2"], outputs: int, **options) -> Perceptron:
+    """Three layers of 64 units, of a point standardised as if uniform over the domain."""
     center, deviation = domain.mean(axis=1), np.ptp(domain, axis=1) / 12**0.5
-    return Perceptron(center, deviation, (width, width, width, outputs), **options)
-
-
-SHARPEST = 16.0
-
-
-def bend_at_all_scales(network: Perceptron, key: jax.Array) -> None:
-    """Let the first units of an untrained `over` bend at random points of its domain, and within
-    1 to 1/`SHARPEST` standard deviations: a network whose units all bend wide smooths the ridge
-    of a metric between two phases away."""
-    first = network.layers[0]
-    shape, dtype = first.kernel.shape, first.kernel.dtype
-    scale_key, weight_key, place_key = jax.random.split(key, 3)
-    sharpness = SHARPEST ** jax.random.uniform(scale_key, shape[1:], dtype)
-    weight = sharpness[None, :] * jax.random.normal(weight_key, shape, dtype) / shape[0] ** 0.5
-    places = jax.random.uniform(place_key, shape, dtype, -(3**0.5), 3**0.5)
-    first.kernel.set_value(weight)
-    first.bias.set_value(-jnp.sum(weight * places, axis=0))
+    return Perceptron(center, deviation, (64, 64, 64, outputs), **options)
 
 
 class CurvedFamily(nnx.Module):
@@ -128,7 +109,7 @@ class InformationMetric(nnx.Module):
     r"""A Fisher metric as a network: $g(t)^{-1} = M^\top M$ with M lower triangular,
 
     $M = D(t)\, U(t)\, M_0$, D diagonal and positive, U of unit diagonal, both 1 before training:
-    positive definite by construction, and as smooth as its GELUs, which bend at all scales."""
+    positive definite by construction, and as smooth as its GELUs."""
 
     def __init__(
         self,
@@ -141,9 +122,7 @@ class InformationMetric(nnx.Module):
         d = len(domain)
         whitener = np.linalg.inv(np.linalg.cholesky(typical))
         self.whitener = nnx.Variable(jnp.asarray(whitener, dtype))
-        outputs = d * (d + 1) // 2
-        self.network = over(domain, outputs, width=128, dtype=dtype, rngs=rngs, still=True)
-        bend_at_all_scales(self.network, rngs.params())
+        self.network = over(domain, d * (d + 1) // 2, dtype=dtype, rngs=rngs, still=True)
 
     def root(self, t: Point) -> Float[Array, "d d"]:
         """M(t), with which a score M s has unit covariance."""
