@@ -110,10 +110,12 @@ def test_a_generator_that_is_never_mistaken_leaves_the_scale_open():
         fit(lambda key, t: t, schedules=[s._replace(steps=100) for s in QUICK])
 
 
-def test_log_odds_that_held_out_samples_contradict_are_called_overfitted():
+def test_log_odds_that_held_out_samples_contradict_are_called_so():
     traces = {"likelihood": Trace(np.arange(2), np.ones(2), np.ones(2))}
     assert _judge(traces, 0.7, 0.05, True) == jg.RESULTS.overfitted
     assert _judge(traces, 0.85, 0.05, True) == jg.RESULTS.successful  # within two errors of 0.9
+    assert _judge(traces, 1.3, 0.05, True) == jg.RESULTS.not_converged
+    assert _judge(traces, 1.15, 0.05, True) == jg.RESULTS.successful  # within two errors of 1.1
     assert _judge(traces, np.nan, np.nan, True) == jg.RESULTS.scale_unresolved
     traces["information"] = Trace(np.arange(2), np.ones(2), np.array([1.0, np.nan]))
     assert _judge(traces, 1.0, 0.05, True) == jg.RESULTS.nonfinite

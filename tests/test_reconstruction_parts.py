@@ -25,6 +25,7 @@ from jaxgeo.reconstruction.statistic import (
     whiten,
 )
 from jaxgeo.reconstruction.summaries import summary_for
+from jaxgeo.reconstruction.training import Schedule, _optimizer
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +202,18 @@ def test_cross_entropy_of_the_exact_posterior_is_least_and_of_no_knowledge_is_lo
 
     np.testing.assert_allclose(entropy(0.0), np.log(1001), rtol=1e-12)
     assert entropy(1.0) < min(entropy(0.7), entropy(1.4))
+
+
+def test_muon_takes_the_layers_of_a_scan_one_by_one():
+    """Its first update of a matrix is nearly orthogonal: all singular values alike, where the
+    gradient's differ a hundredfold."""
+    optimizer = _optimizer(Schedule(10, 1.0, optimizer="muon"))
+    u, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 8, 8)))
+    layers = {"positive": jnp.asarray(u * np.geomspace(1, 100, 8))}
+    update, _ = optimizer.update(layers, optimizer.init(layers), layers)
+    sizes = np.linalg.svd(update["positive"], compute_uv=False)
+    assert sizes.min() > 0.5 * sizes.max()
+    for k in range(3):
+        one = {"positive": layers["positive"][k]}
+        alone, _ = optimizer.update(one, optimizer.init(one), one)
+        np.testing.assert_allclose(update["positive"][k], alone["positive"], atol=0.02)

@@ -121,6 +121,22 @@ def test_smoothed_counts_have_the_metric_of_their_law():
     assert np.median(np.abs(np.log(np.abs(worse)))) > 2 * error
 
 
+def test_scatter_informs_the_metric_as_a_normal_law_does():
+    """Its share of the normal equations: the Fisher information ½ tr(δ²) of a covariance 1 + δ,
+    and right-hand sides that a statistic of just this scatter fulfils."""
+    eta, rng = points(20_000, 6), np.random.default_rng(7)
+    information = np.array([[4.0, 1.0], [1.0, 2.0]])
+    values = eta @ information + rng.normal(size=eta.shape) @ np.linalg.cholesky(information).T
+    splines = TensorSplines(BREAKS)
+    smoother = Smoother(Rows(splines, eta, np.tile(information, (len(eta), 1, 1))), 1.0)
+    bowl = smoother(eta @ information)
+    matrix, moments = smoother.with_scatter(bowl, values)
+    scatter, right = matrix - smoother.matrix, moments - smoother.moments(values)
+    # the bowl's own Hessian is the metric, δ = 1: ½ tr(1) = 1 a sample
+    np.testing.assert_allclose(bowl @ scatter @ bowl, len(eta), rtol=1e-6)
+    np.testing.assert_allclose(bowl @ right, len(eta), rtol=4 / len(eta) ** 0.5)
+
+
 def contest(n=3000):
     """Counts and a noise, whose potentials are exact: N exp(η₁), N exp(η₂), and none for noise."""
     rng, eta = np.random.default_rng(10), points(n, 9)

@@ -28,8 +28,9 @@ INFORMATION = LIKELIHOOD._replace(steps=3_000, batch_size=4096)
 FRESH = 102_400
 """Samples that a simulator gives between two validations."""
 HELD_OUT = 4096
-SHARPNESS_LIMIT = 0.9
-"""Held-out log-odds that must be shrunk by more than this are those of an overfitted family."""
+SHARPNESS_LIMITS = (0.9, 1.1)
+"""Held-out log-odds that must be shrunk by more than the first are those of an overfitted family;
+that could be stretched by more than the last, of one that is not trained to the end."""
 
 
 class CurvedFamilyFit(eqx.Module):
@@ -42,7 +43,7 @@ class CurvedFamilyFit(eqx.Module):
     """t → (d, d), the Fisher information of ONE sample, in the coordinates of `parameters`."""
     domain: Float[Array, "d 2"]
     result: Any
-    """A `RESULTS` member: after `overfitted` or `scale_unresolved`, trust no size."""
+    """A `RESULTS` member: unless it is `successful`, trust no size."""
     held_out_cross_entropy: float
     """Nats by which held-out samples miss their own parameters among 4,096 from the prior."""
     held_out_cross_entropy_error: float
@@ -131,8 +132,9 @@ def fit_curved_family(
     **Returns:** a `CurvedFamilyFit`.
 
     **Fails:** `ValueError` for input that cannot be fitted, quoting it. `RESULTS.overfitted` if
-    held-out log-odds are too sure of themselves; `RESULTS.scale_unresolved` if no held-out pair of
-    samples is ever mistaken; `RESULTS.nonfinite` if training diverged.
+    held-out log-odds are too sure of themselves, `RESULTS.not_converged` if they are not sure
+    enough: training has not brought out what the samples know; `RESULTS.scale_unresolved` if no
+    held-out pair of samples is ever mistaken; `RESULTS.nonfinite` if training diverged.
 
     **Cost:** `steps` of `batch_size` samples, and as many logits a sample: on two cores some eight
     minutes with the defaults for samples of 128 numbers, simulation included.
@@ -236,6 +238,8 @@ def _judge(history, scale, scale_error, finite) -> Any:
         return RESULTS.nonfinite
     if not np.isfinite(scale):
         return RESULTS.scale_unresolved
-    if scale < SHARPNESS_LIMIT - 2 * scale_error:
+    if scale < SHARPNESS_LIMITS[0] - 2 * scale_error:
         return RESULTS.overfitted
+    if scale > SHARPNESS_LIMITS[1] + 2 * scale_error:
+        return RESULTS.not_converged
     return RESULTS.successful

@@ -50,10 +50,17 @@ def _optimizer(schedule: Schedule) -> optax.GradientTransformation:
     if schedule.optimizer == "adam":
         step = optax.adam(decay, b2=0.99)
     elif schedule.optimizer == "muon":
-        step = optax.contrib.muon(decay)
+        step = optax.contrib.muon(decay, muon_weight_dimension_numbers=_matrices)
     else:
         raise ValueError(f"optimizer must be 'adam' or 'muon', got {schedule.optimizer!r}")
     return optax.chain(optax.clip_by_global_norm(1.0), step)
+
+
+def _matrices(params):
+    """For Muon: matrices are the last two axes of every array that has two; any before them
+    number the layers of a scan."""
+    axes = optax.contrib.MuonDimensionNumbers
+    return jax.tree.map(lambda p: axes(p.ndim - 2, p.ndim - 1) if p.ndim >= 2 else None, params)
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "objective", "schedule"))
