@@ -14,6 +14,7 @@ from jaxgeo.reconstruction.smoothing import (
     Smoother,
     choose_strength,
     convex_spline,
+    evident_penalty,
     smooth,
     smoothest,
 )
@@ -185,6 +186,21 @@ def test_the_likeliest_statistic_is_the_sufficient_one():
     assert 0.5 < deviation / np.sqrt(2 / 3000) < 2
     tied, _ = likeliest_readout(contest(), start, np.array([0, 0, 0, 0, 1e9, 1e9]))
     np.testing.assert_allclose(tied[2], 0, atol=1e-6)
+
+
+def test_the_evidence_finds_the_spread_of_what_is_estimated():
+    """Entries of spread 1 and 0.1, in two halves, each measured with an error of 0.05."""
+    rng = np.random.default_rng(0)
+    spread = np.repeat([1.0, 0.1], 400)[:, None] * np.ones(2)
+    measured = rng.normal(0, spread) + rng.normal(0, 0.05, spread.shape)
+    penalty = np.full(spread.shape, 7.0)
+    for _ in range(30):
+        precision = 0.05**-2 + penalty
+        readout = measured * 0.05**-2 / precision
+        penalty = evident_penalty(penalty, readout, np.diag(precision.ravel()))
+    found = np.median(penalty**-0.5, axis=1)
+    np.testing.assert_allclose(np.median(found[:400]), 1.0, rtol=0.15)
+    np.testing.assert_allclose(np.median(found[400:]), 0.1, rtol=0.15)
 
 
 def test_a_likelihood_short_of_its_maximum_is_refused():

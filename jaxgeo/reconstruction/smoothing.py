@@ -10,6 +10,8 @@ is a spline (`splines.py`) instead, by four steps, each linear or convex:
    a phase boundary, sharp but thin, costs little. It has no units and knows no coordinates.
 2. *Statistic.* The likeliest one, its potential found by step 1 (`profile.py`), among samples
    where the potential is smooth: a crease that is a little too blunt would blunt the statistic.
+   Its ridge is raised where the features help no more than noise would, and lowered where they do,
+   until the evidence is greatest (MacKay 1992, Neural Comput. 4, 415).
    Its size is the geometric mean of that and of what the pairs say: two estimates of one number
    that err by about as much, and by different means.
 3. *Scatter.* The same samples also say $E[(f - \nabla\psi)(f - \nabla\psi)^\top|\eta] =
@@ -45,6 +47,8 @@ GAUSSIAN = 0.3
 """Where |∇³ψ|² is more, scatter is not that of a normal law, and counts less."""
 FEWEST = 512
 """With fewer smooth samples the statistic stays as it is."""
+EVIDENCE, GROUP = 3, 8
+"""Updates of the ridge in each round of step 2; features of neighbouring variance that share it."""
 CANDIDATES = (1024, 4096)
 """Parameters that compete for each sample, in the rounds of steps 1 and 2."""
 MEMBERS = 64
@@ -165,12 +169,13 @@ def smooth(
         coefficients = Smoother(rows, strength, coefficients)(features @ readout)
 
     pairs = curvature @ readout.ravel()
+    unpenalised = curvature - np.diag(penalty.ravel())
     for candidates in CANDIDATES:
         smoother = Smoother(rows, strength, coefficients)
-        readout, doubt = _likeliest(
+        readout, penalty, doubt = _likeliest(
             rows, smoother, coefficients, features, readout, penalty, candidates
         )
-        of_pairs = pairs @ readout.ravel() / (readout.ravel() @ curvature @ readout.ravel())
+        of_pairs = pairs @ readout.ravel() / (readout.ravel() @ unpenalised @ readout.ravel())
         if not of_pairs > 0:
             raise np.linalg.LinAlgError(f"pairs contradict the likelihood: size {of_pairs:.3g}")
         readout = readout * np.sqrt(of_pairs)
@@ -298,11 +303,12 @@ def _chi_squares(rows: Rows, coefficients, values) -> np.ndarray:
 
 def _likeliest(
     rows, smoother, coefficients, z, readout, penalty, candidates
-) -> tuple[np.ndarray, Any]:
-    """The readout of step 2, and `MEMBERS` draws of what its uncertainty does to the spline."""
+) -> tuple[np.ndarray, np.ndarray, Any]:
+    """The readout of step 2, its ridge by the evidence, and `MEMBERS` draws of what the readout's
+    uncertainty does to the spline."""
     chosen = np.flatnonzero(rows.cubic_form(coefficients) < SMOOTH)
     if len(chosen) < FEWEST:
-        return readout, 0.0
+        return readout, penalty, 0.0
     x, y, w = (frame[:, None] for frame in rows.frames)
     first, second = rows.slopes
     moments = first.T @ (x * z) + second.T @ (y * z), second.T @ (w * z)
@@ -315,10 +321,32 @@ def _likeliest(
         rows.values[chosen] @ entries,
         np.random.default_rng(0).permutation(len(chosen))[:candidates],
     )
+    for _ in range(EVIDENCE):
+        readout, information = likeliest_readout(contest, readout, penalty.ravel())
+        penalty = evident_penalty(penalty, readout, information)
     readout, information = likeliest_readout(contest, readout, penalty.ravel())
     noise = np.random.default_rng(2).normal(size=(readout.size, MEMBERS))
     factor = np.linalg.cholesky(information)
-    return readout, entries @ np.linalg.solve(factor.T, noise)
+    return readout, penalty, entries @ np.linalg.solve(factor.T, noise)
+
+
+def evident_penalty(
+    penalty: np.ndarray, readout: np.ndarray, information: np.ndarray
+) -> np.ndarray:
+    """One step towards the `penalty` (r, 2) of the greatest evidence: over each group of entries
+    A, Σ penalty A² is to be the number of them that the samples, not the penalty, determine.
+
+    `readout` (r, 2) is the likeliest A, `information` (2 r, 2 r) that about it, penalty included.
+    """
+    unit = np.sqrt(np.diagonal(information))
+    variance = np.diagonal(np.linalg.inv(information / np.outer(unit, unit))) / unit**2
+    determined = 1 - penalty * variance.reshape(penalty.shape)
+    starts = np.arange(0, len(penalty), GROUP)
+    wanted, found = (
+        np.add.reduceat(a, starts, axis=0) for a in (determined, penalty * readout**2)
+    )
+    factor = np.clip(wanted / np.maximum(found, 1e-12), 0.1, 10)
+    return penalty * np.repeat(factor, GROUP, axis=0)[: len(penalty)]
 
 
 def _bowl(splines: TensorSplines, eta: np.ndarray, values: np.ndarray) -> np.ndarray:
