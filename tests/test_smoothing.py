@@ -230,6 +230,8 @@ def test_a_spline_is_made_convex_and_no_more():
     second = splines.derivatives(nodes, 2)
     convex = convex_spline(smoother.matrix, smoother.moments(noisy), bowl, second, np.full(2, 0.5))
     assert np.linalg.eigvalsh(hessians(splines, convex, nodes)).min() > 0.5
+    with pytest.raises(np.linalg.LinAlgError, match="no minimum of the spline in 1 iter"):
+        convex_spline(smoother.matrix, smoother.moments(noisy), bowl, second, np.full(2, 0.5), 1)
     # where nothing has to bend, the barrier is not felt
     many = points(4000, 17)
     clean = Smoother(Rows(splines, many, metric(many)), 1e3)

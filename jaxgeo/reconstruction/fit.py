@@ -231,8 +231,9 @@ def fit_log_partition(
     if ensemble is None:
         spread = honest * statistic.uncertainty(curvature)
         potential, final, traces = network.likelihood(
-            start, final, jnp.asarray(spread, dtype), posterior_key, dispersion_key
-        )
+            start, final, jnp.asarray(spread, dtype), statistic.reuse, posterior_key,
+            dispersion_key,
+        )  # fmt: skip
         history |= traces
         entropies = cross_entropies(potential, final)
     matrix = jnp.asarray(statistic.whitening.matrix @ np.asarray(final, np.float64), dtype)
@@ -374,7 +375,7 @@ def _judge(metric, t, scale, entropies, history) -> Any:
         return RESULTS.scale_unresolved
     if scale < SHARPNESS_LIMIT or unseen - seen > max(GAP_LIMIT, 4 * error):
         return RESULTS.overfitted
-    eigenvalues = jnp.linalg.eigvalsh(each(metric, t[:512]))
+    eigenvalues = jnp.linalg.eigvalsh(each(metric, t))
     if not bool(jnp.all(eigenvalues > 0)):
         return RESULTS.metric_not_positive_definite
     return RESULTS.successful

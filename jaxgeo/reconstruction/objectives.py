@@ -56,7 +56,8 @@ def posterior_mismatch(
     with $p(\eta|x) \propto \exp(\langle f(x), \eta\rangle - \psi(\eta))$: jointly convex in $f$
     and $\psi$. Unlike the pairs it knows that $E[f|\eta]$ is a gradient, which ties what one
     component of $f$ says to the other. Batches are rows of $(\eta, \varphi, \eta_\text{prior})$;
-    `constants` is the weight of $\tfrac12\|\delta\|^2$, one over the number of samples."""
+    `constants` is the weight of $\tfrac12\|\delta\|^2$: one over the number of samples, and over
+    that of the pairs that each is in, since what the pairs say of one sample they say together."""
     eta, features, prior = batch
     statistic = features @ model.readout()
     psi, psi_prior = (jax.vmap(lambda x: model.potential(x))(points) for points in (eta, prior))

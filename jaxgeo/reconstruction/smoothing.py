@@ -48,7 +48,7 @@ GAUSSIAN = 0.3
 FEWEST = 512
 """With fewer smooth samples the statistic stays as it is."""
 EVIDENCE, GROUP = 3, 8
-"""Updates of the ridge in each round of step 2; features of neighbouring variance that share it."""
+"""Updates of the ridge in each round of step 2; neighbouring features that share it."""
 CANDIDATES = (1024, 4096)
 """Parameters that compete for each sample, in the rounds of steps 1 and 2."""
 MEMBERS = 64
@@ -60,7 +60,7 @@ FLOOR = 1e-3
 """The metric is at least this many prior variances⁻¹: what float32 can tell from nothing."""
 BARRIER = 0.005
 PATIENCE = 5
-"""Newton steps at each weight on the path to the convex minimum; at its end eight times more."""
+"""Newton steps at each weight on the path to the convex minimum."""
 
 
 class Smoothed(NamedTuple):
@@ -169,13 +169,12 @@ def smooth(
         coefficients = Smoother(rows, strength, coefficients)(features @ readout)
 
     pairs = curvature @ readout.ravel()
-    unpenalised = curvature - np.diag(penalty.ravel())
     for candidates in CANDIDATES:
         smoother = Smoother(rows, strength, coefficients)
         readout, penalty, doubt = _likeliest(
             rows, smoother, coefficients, features, readout, penalty, candidates
         )
-        of_pairs = pairs @ readout.ravel() / (readout.ravel() @ unpenalised @ readout.ravel())
+        of_pairs = pairs @ readout.ravel() / (readout.ravel() @ curvature @ readout.ravel())
         if not of_pairs > 0:
             raise np.linalg.LinAlgError(f"pairs contradict the likelihood: size {of_pairs:.3g}")
         readout = readout * np.sqrt(of_pairs)
@@ -372,11 +371,13 @@ def convex_spline(
     start: np.ndarray,
     hessian: list,
     floor: np.ndarray,
+    max_iterations: int = 40,
 ) -> np.ndarray:
     """The minimum of ½ cᵀ M c − mᵀ c − `BARRIER` Σ log det(∇²ψ − diag(floor)).
 
     From a `start` that is so convex already, by damped Newton steps along a path on which the
-    quadratic gains its weight. Convex and self-concordant: nothing can go wrong but patience."""
+    quadratic gains its weight. Convex and self-concordant: nothing can go wrong but patience,
+    and a spline short of the minimum after `max_iterations` at full weight is refused."""
 
     def components(c):
         first, mixed, last = (m @ c for m in hessian)
@@ -399,21 +400,24 @@ def convex_spline(
         step = -BandedCholesky(weight * matrix + BARRIER * curvature).solve(gradient)
         return step, -gradient @ step
 
-    c, weight = start, 1e-6
-    while True:
-        for _ in range(PATIENCE if weight < 1 else 8 * PATIENCE):
+    def descend(c, weight, steps):
+        for _ in range(steps):
             step, decrement = newton(c, weight)
             before, length = value(c, weight), 1.0
             slack = 1e-12 * abs(before)
             while value(c + length * step, weight) > before - 0.1 * length * decrement + slack:
                 length /= 2
-                if length < 1e-8:
-                    break
-            if length < 1e-8:
-                break
+                if length < 1e-8:  # rounding
+                    return c, True
             c = c + length * step
             if decrement < 10 * BARRIER:
-                break
-        if weight >= 1:
-            return c
-        weight = min(10 * weight, 1.0)
+                return c, True
+        return c, False
+
+    c = start
+    for weight in 10.0 ** np.arange(-6, 0):
+        c, _ = descend(c, weight, PATIENCE)
+    c, arrived = descend(c, 1.0, max_iterations)
+    if not arrived:
+        raise np.linalg.LinAlgError(f"no minimum of the spline in {max_iterations} iterations")
+    return c

@@ -60,7 +60,7 @@ class NetworkFit(NamedTuple):
         return self._stage(0, moment_mismatch, start, "moments", key, *data)
 
     def likelihood(
-        self, potential, readout, spread, posterior_key, dispersion_key
+        self, potential, readout, spread, reuse, posterior_key, dispersion_key
     ) -> tuple[ConvexPotential, Array, dict[str, Trace]]:
         history = {}
         seen, unseen = (
@@ -69,7 +69,7 @@ class NetworkFit(NamedTuple):
         )
         model, history["posterior"] = self._stage(
             1, posterior_mismatch, PosteriorModel(potential, readout, spread), "posterior",
-            posterior_key, seen, unseen, jnp.asarray(1 / len(seen[0]), seen[0].dtype),
+            posterior_key, seen, unseen, jnp.asarray(1 / (reuse * len(seen[0])), seen[0].dtype),
         )  # fmt: skip
         readout = model.readout()
         potential, history["dispersion"] = self._stage(

@@ -221,19 +221,24 @@ class LinearStatistic(eqx.Module):
     ridge: float
     ridge_losses: dict[str, list[float]]
     eta: np.ndarray
+    reuse: float
+    """Pairs that each sample is in."""
 
     @classmethod
     def fit(cls, pool: Pool, eta, training, held_out, dtype) -> "LinearStatistic":
         whitening = whiten(pool.features[training])
         eta = np.asarray(eta, np.float64)
         center, spread = eta[training].mean(axis=0), eta[training].std(axis=0)
-        self = cls(whitening, np.zeros(0), center, spread, 0.0, {}, eta)
+        self = cls(whitening, np.zeros(0), center, spread, 0.0, {}, eta, 0.0)
         pairs_t, pairs_h = (self.pairs(pool, rows, dtype) for rows in (training, held_out))
         penalty = jnp.asarray(whitening.penalty, dtype)
         ridge, losses = choose_ridge(pairs_t, pairs_h, penalty)
         start = jnp.zeros((len(penalty), eta.shape[1]), dtype)
         matrix, _ = fit_matrix(pairs_t, start, ridge * penalty)
-        return cls(whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta)
+        return cls(
+            whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta,
+            2 * len(pairs_t.features) / len(training),
+        )  # fmt: skip
 
     def pairs(self, pool: Pool, rows: np.ndarray, dtype=None, k: int = 2) -> Pairs:
         eta = (self.eta[rows] - self.center) / self.spread
@@ -256,16 +261,16 @@ class LinearStatistic(eqx.Module):
         return self.ridge * self.whitening.penalty[:, None] * self.spread**2
 
     def curvature(self, pool: Pool, rows: np.ndarray) -> np.ndarray:
-        """(r d, r d): second derivatives of the penalised pairwise loss in `readout()`."""
+        """(r d, r d): second derivatives of the pairwise loss in `readout()`."""
         curvature = np.array(pairwise_curvature(self.pairs(pool, rows), self.matrix), np.float64)
-        curvature += np.diag(np.repeat(self.ridge * self.whitening.penalty, len(self.spread)))
         units = self._units()
         return curvature * np.outer(units, units)
 
     def uncertainty(self, curvature: np.ndarray) -> np.ndarray:
-        """S (r d, r d) with S Sᵀ the inverse of the `curvature`."""
+        """S (r d, r d) with S Sᵀ the inverse of the `curvature` and the ridge."""
         units = self._units()
-        values, directions = np.linalg.eigh(curvature / np.outer(units, units))
+        ridge = np.diag(np.repeat(self.ridge * self.whitening.penalty, len(self.spread)))
+        values, directions = np.linalg.eigh(curvature / np.outer(units, units) + ridge)
         values = np.maximum(values, 1e-6 * values[-1])  # what float32 can tell from zero
         return directions / np.sqrt(values) / units[:, None]
 
