@@ -1,5 +1,8 @@
-"""A small fit in a process of its own, for tests that kill it: `resumable_fit.py DIR OUT`."""
+"""A small fit in a process of its own, for tests that stop it: `resumable_fit.py DIR OUT`, or
+`resumable_fit.py DIR OUT SIGNAL`, which gets that signal when it has saved its state twice."""
 
+import itertools
+import os
 import sys
 
 import jax
@@ -7,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgeo.reconstruction import Schedule, fit_log_partition
+from jaxgeo.reconstruction.training import Checkpoint
 
 
 def poisson_samples(key, rates):
@@ -33,7 +37,20 @@ def run(checkpoint):
     )
 
 
+def stop_by(signal_number):
+    save, count = Checkpoint.save, itertools.count(1)
+
+    def save_and_stop(self, done, state):
+        save(self, done, state)
+        if next(count) == 2:
+            os.kill(os.getpid(), signal_number)
+
+    Checkpoint.save = save_and_stop  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 3:
+        stop_by(int(sys.argv[3]))
     fit = run(sys.argv[1])
     grid = jnp.linspace(1.0, 20.0, 50, dtype=jnp.float32)[:, None]
     values = jax.vmap(lambda t: fit.log_partition(jnp.log(t)))(grid)
