@@ -8,13 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgeo.reconstruction.profile import Contest, _log_likelihood, likeliest_readout
+from jaxgeo.reconstruction.convexity import convex_spline
+from jaxgeo.reconstruction.profile import (
+    Contest,
+    _log_likelihood,
+    evident_penalty,
+    likeliest_readout,
+    most_evident_readout,
+)
 from jaxgeo.reconstruction.smoothing import (
     Rows,
     Smoother,
     choose_strength,
-    convex_spline,
-    evident_penalty,
     smooth,
     smoothest,
 )
@@ -201,6 +206,15 @@ def test_the_evidence_finds_the_spread_of_what_is_estimated():
     found = np.median(penalty**-0.5, axis=1)
     np.testing.assert_allclose(np.median(found[:400]), 1.0, rtol=0.15)
     np.testing.assert_allclose(np.median(found[400:]), 0.1, rtol=0.15)
+
+
+def test_a_ridge_that_is_too_strong_gives_way_to_the_evidence():
+    start, exact, ridge = np.zeros((3, 2)), np.eye(3)[:, :2], np.full((3, 2), 1500.0)
+    shrunk, _ = likeliest_readout(contest(), start, ridge.ravel())
+    assert np.all(np.diagonal(shrunk) < 0.8)
+    found, penalty, _ = most_evident_readout(contest(), start, ridge)
+    np.testing.assert_allclose(found, exact, atol=0.08)
+    assert np.all(penalty < 15)
 
 
 def test_a_likelihood_short_of_its_maximum_is_refused():

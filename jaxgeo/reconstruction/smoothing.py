@@ -32,8 +32,9 @@ import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.linalg import spsolve
 
-from jaxgeo.reconstruction.profile import Contest, likeliest_readout
-from jaxgeo.reconstruction.splines import BandedCholesky, TensorSplines
+from jaxgeo.reconstruction.convexity import convex_spline
+from jaxgeo.reconstruction.profile import Contest, most_evident_readout
+from jaxgeo.reconstruction.splines import BandedCholesky, TensorSplines, bends, frames, scaled
 
 CELLS, SAMPLES_PER_CELL = (24, 52), 10
 """Cells along the coordinate on which √g is the more, and the less, even; at most so many."""
@@ -47,8 +48,6 @@ GAUSSIAN = 0.3
 """Where |∇³ψ|² is more, scatter is not that of a normal law, and counts less."""
 FEWEST = 512
 """With fewer smooth samples the statistic stays as it is."""
-EVIDENCE, GROUP = 3, 8
-"""Updates of the ridge in each round of step 2; neighbouring features that share it."""
 CANDIDATES = (1024, 4096)
 """Parameters that compete for each sample, in the rounds of steps 1 and 2."""
 MEMBERS = 64
@@ -58,9 +57,6 @@ LOOSER = 0.2
 parabola that stands for it, and the strength is the greatest that held-out samples admit."""
 FLOOR = 1e-3
 """The metric is at least this many prior variances⁻¹: what float32 can tell from nothing."""
-BARRIER = 0.005
-PATIENCE = 5
-"""Newton steps at each weight on the path to the convex minimum."""
 
 
 class Smoothed(NamedTuple):
@@ -80,20 +76,20 @@ class Rows:
     the metric is the identity; those that count twice or thrice times the root of it."""
 
     def __init__(self, splines: TensorSplines, eta: np.ndarray, metric: np.ndarray):
-        x, y, z = self.frames = _frames(metric)
+        x, y, z = self.frames = frames(metric)
         self.eta = eta
         self.values = splines.derivatives(eta, 0)[0]
         self.gradient = splines.derivatives(eta, 1)
         hessian = splines.derivatives(eta, 2)
         third = splines.derivatives(eta, 3)
         three = np.sqrt(3)
-        self.slopes = [_scaled([x], self.gradient), _scaled([y, z], self.gradient)]
-        self.bends = _bends(self.frames, hessian)
+        self.slopes = [scaled([x], self.gradient), scaled([y, z], self.gradient)]
+        self.bends = bends(self.frames, hessian)
         self.twists = [
-            _scaled([x**3], third),
-            _scaled([three * x * x * y, three * x * x * z], third),
-            _scaled([three * x * y * y, 2 * three * x * y * z, three * x * z * z], third),
-            _scaled([y**3, 3 * y * y * z, 3 * y * z * z, z**3], third),
+            scaled([x**3], third),
+            scaled([three * x * x * y, three * x * x * z], third),
+            scaled([three * x * y * y, 2 * three * x * y * z, three * x * z * z], third),
+            scaled([y**3, 3 * y * y * z, 3 * y * z * z, z**3], third),
         ]
         self.normal = sum(m.T @ m for m in self.slopes)
 
@@ -269,31 +265,6 @@ def clip(metric: np.ndarray, nugget: np.ndarray) -> np.ndarray:
     return np.einsum("nij,nj,nkj->nik", vectors, values, vectors) * np.outer(unit, unit)
 
 
-def _frames(metric: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x, y, z with [[x, 0], [y, z]] the inverse Cholesky factor of each metric."""
-    a = np.sqrt(metric[:, 0, 0])
-    b = metric[:, 0, 1] / a
-    c = np.sqrt(metric[:, 1, 1] - b**2)
-    return 1 / a, -b / (a * c), 1 / c
-
-
-def _scaled(factors, matrices) -> sparse.csr_matrix:
-    """Σ diag(factor) matrix, as far as there are factors."""
-    parts = (sparse.diags(f) @ m for f, m in zip(factors, matrices, strict=False))
-    return functools.reduce(operator.add, parts).tocsr()
-
-
-def _bends(frames, hessian) -> list[sparse.csr_matrix]:
-    """Second derivatives in frames, the mixed one times √2."""
-    x, y, z = frames
-    two = np.sqrt(2)
-    return [
-        _scaled([x * x], hessian),
-        _scaled([two * x * y, two * x * z], hessian),
-        _scaled([y * y, 2 * y * z, z * z], hessian),
-    ]
-
-
 def _chi_squares(rows: Rows, coefficients, values) -> np.ndarray:
     """min(χ², 9) of held-out values: a phase boundary should not outweigh the rest."""
     first, second = rows.residuals(coefficients, values)
@@ -320,32 +291,10 @@ def _likeliest(
         rows.values[chosen] @ entries,
         np.random.default_rng(0).permutation(len(chosen))[:candidates],
     )
-    for _ in range(EVIDENCE):
-        readout, information = likeliest_readout(contest, readout, penalty.ravel())
-        penalty = evident_penalty(penalty, readout, information)
-    readout, information = likeliest_readout(contest, readout, penalty.ravel())
+    readout, penalty, information = most_evident_readout(contest, readout, penalty)
     noise = np.random.default_rng(2).normal(size=(readout.size, MEMBERS))
     factor = np.linalg.cholesky(information)
     return readout, penalty, entries @ np.linalg.solve(factor.T, noise)
-
-
-def evident_penalty(
-    penalty: np.ndarray, readout: np.ndarray, information: np.ndarray
-) -> np.ndarray:
-    """One step towards the `penalty` (r, 2) of the greatest evidence: over each group of entries
-    A, Σ penalty A² is to be the number of them that the samples, not the penalty, determine.
-
-    `readout` (r, 2) is the likeliest A, `information` (2 r, 2 r) that about it, penalty included.
-    """
-    unit = np.sqrt(np.diagonal(information))
-    variance = np.diagonal(np.linalg.inv(information / np.outer(unit, unit))) / unit**2
-    determined = 1 - penalty * variance.reshape(penalty.shape)
-    starts = np.arange(0, len(penalty), GROUP)
-    wanted, found = (
-        np.add.reduceat(a, starts, axis=0) for a in (determined, penalty * readout**2)
-    )
-    factor = np.clip(wanted / np.maximum(found, 1e-12), 0.1, 10)
-    return penalty * np.repeat(factor, GROUP, axis=0)[: len(penalty)]
 
 
 def _bowl(splines: TensorSplines, eta: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -363,61 +312,3 @@ def _bowl(splines: TensorSplines, eta: np.ndarray, values: np.ndarray) -> np.nda
     points = np.stack(np.meshgrid(*greville, indexing="ij"), axis=-1).reshape(-1, 2)
     bowl = 0.5 * np.einsum("ni,ij,nj->n", points, curvature, points) + points @ tilt
     return spsolve(splines.derivatives(points, 0)[0].tocsc(), bowl)
-
-
-def convex_spline(
-    matrix: sparse.csr_matrix,
-    moments: np.ndarray,
-    start: np.ndarray,
-    hessian: list,
-    floor: np.ndarray,
-    max_iterations: int = 40,
-) -> np.ndarray:
-    """The minimum of ½ cᵀ M c − mᵀ c − `BARRIER` Σ log det(∇²ψ − diag(floor)).
-
-    From a `start` that is so convex already, by damped Newton steps along a path on which the
-    quadratic gains its weight. Convex and self-concordant: nothing can go wrong but patience,
-    and a spline short of the minimum after `max_iterations` at full weight is refused."""
-
-    def components(c):
-        first, mixed, last = (m @ c for m in hessian)
-        first, last = first - floor[0], last - floor[1]
-        return first, mixed, last, first * last - mixed**2
-
-    def value(c, weight):
-        first, _, _, volume = components(c)
-        if first.min() <= 0 or volume.min() <= 0:
-            return np.inf
-        return weight * (0.5 * c @ (matrix @ c) - moments @ c) - BARRIER * np.log(volume).sum()
-
-    def newton(c, weight):
-        first, mixed, last, volume = components(c)
-        slope = hessian[0].T @ (last / volume) - 2 * (hessian[1].T @ (mixed / volume))
-        slope += hessian[2].T @ (first / volume)
-        gradient = weight * (matrix @ c - moments) - BARRIER * slope
-        metric = np.stack([np.stack([first, mixed], -1), np.stack([mixed, last], -1)], -2)
-        curvature = sum(m.T @ m for m in _bends(_frames(metric), hessian))
-        step = -BandedCholesky(weight * matrix + BARRIER * curvature).solve(gradient)
-        return step, -gradient @ step
-
-    def descend(c, weight, steps):
-        for _ in range(steps):
-            step, decrement = newton(c, weight)
-            before, length = value(c, weight), 1.0
-            slack = 1e-12 * abs(before)
-            while value(c + length * step, weight) > before - 0.1 * length * decrement + slack:
-                length /= 2
-                if length < 1e-8:  # rounding
-                    return c, True
-            c = c + length * step
-            if decrement < 10 * BARRIER:
-                return c, True
-        return c, False
-
-    c = start
-    for weight in 10.0 ** np.arange(-6, 0):
-        c, _ = descend(c, weight, PATIENCE)
-    c, arrived = descend(c, 1.0, max_iterations)
-    if not arrived:
-        raise np.linalg.LinAlgError(f"no minimum of the spline in {max_iterations} iterations")
-    return c

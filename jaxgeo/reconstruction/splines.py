@@ -1,6 +1,7 @@
 """Piecewise polynomials of two coordinates: a potential without the habits of a network."""
 
 import functools
+import operator
 from collections.abc import Sequence
 from math import factorial
 from typing import Any
@@ -112,6 +113,31 @@ class TensorSplines:
         cells = np.einsum("iam,jbn,...mn->...abij", *taylor, table, optimize=True)
         first, second = (jnp.asarray(edges, dtype) for edges in self.breaks)
         return SplinePotential((first, second), jnp.asarray(cells, dtype))
+
+
+def frames(metric: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, y, z with [[x, 0], [y, z]] the inverse Cholesky factor of each metric."""
+    a = np.sqrt(metric[:, 0, 0])
+    b = metric[:, 0, 1] / a
+    c = np.sqrt(metric[:, 1, 1] - b**2)
+    return 1 / a, -b / (a * c), 1 / c
+
+
+def scaled(factors, matrices) -> sparse.csr_matrix:
+    """Σ diag(factor) matrix, as far as there are factors."""
+    parts = (sparse.diags(f) @ m for f, m in zip(factors, matrices, strict=False))
+    return functools.reduce(operator.add, parts).tocsr()
+
+
+def bends(axes, hessian) -> list[sparse.csr_matrix]:
+    """Second derivatives in `frames`, the mixed one times √2."""
+    x, y, z = axes
+    two = np.sqrt(2)
+    return [
+        scaled([x * x], hessian),
+        scaled([two * x * y, two * x * z], hessian),
+        scaled([y * y, 2 * y * z, z * z], hessian),
+    ]
 
 
 @functools.cache

@@ -269,8 +269,8 @@ class LinearStatistic(eqx.Module):
     def uncertainty(self, curvature: np.ndarray) -> np.ndarray:
         """S (r d, r d) with S Sᵀ the inverse of the `curvature` and the ridge."""
         units = self._units()
-        ridge = np.diag(np.repeat(self.ridge * self.whitening.penalty, len(self.spread)))
-        values, directions = np.linalg.eigh(curvature / np.outer(units, units) + ridge)
+        with_ridge = curvature + np.diag(self.prior_precision().ravel())
+        values, directions = np.linalg.eigh(with_ridge / np.outer(units, units))
         values = np.maximum(values, 1e-6 * values[-1])  # what float32 can tell from zero
         return directions / np.sqrt(values) / units[:, None]
 

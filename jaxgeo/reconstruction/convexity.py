@@ -1,0 +1,68 @@
+"""Splines of two coordinates held convex by a barrier."""
+
+import numpy as np
+import scipy.sparse as sparse
+
+from jaxgeo.reconstruction.splines import BandedCholesky, bends, frames
+
+BARRIER = 0.005
+PATIENCE = 5
+"""Newton steps at each weight on the path to the convex minimum."""
+
+
+def convex_spline(
+    matrix: sparse.csr_matrix,
+    moments: np.ndarray,
+    start: np.ndarray,
+    hessian: list,
+    floor: np.ndarray,
+    max_iterations: int = 40,
+) -> np.ndarray:
+    """The minimum of ½ cᵀ M c − mᵀ c − `BARRIER` Σ log det(∇²ψ − diag(floor)).
+
+    From a `start` that is so convex already, by damped Newton steps along a path on which the
+    quadratic gains its weight. Convex and self-concordant: nothing can go wrong but patience,
+    and a spline short of the minimum after `max_iterations` at full weight is refused."""
+
+    def components(c):
+        first, mixed, last = (m @ c for m in hessian)
+        first, last = first - floor[0], last - floor[1]
+        return first, mixed, last, first * last - mixed**2
+
+    def value(c, weight):
+        first, _, _, volume = components(c)
+        if first.min() <= 0 or volume.min() <= 0:
+            return np.inf
+        return weight * (0.5 * c @ (matrix @ c) - moments @ c) - BARRIER * np.log(volume).sum()
+
+    def newton(c, weight):
+        first, mixed, last, volume = components(c)
+        slope = hessian[0].T @ (last / volume) - 2 * (hessian[1].T @ (mixed / volume))
+        slope += hessian[2].T @ (first / volume)
+        gradient = weight * (matrix @ c - moments) - BARRIER * slope
+        metric = np.stack([np.stack([first, mixed], -1), np.stack([mixed, last], -1)], -2)
+        curvature = sum(m.T @ m for m in bends(frames(metric), hessian))
+        step = -BandedCholesky(weight * matrix + BARRIER * curvature).solve(gradient)
+        return step, -gradient @ step
+
+    def descend(c, weight, steps):
+        for _ in range(steps):
+            step, decrement = newton(c, weight)
+            before, length = value(c, weight), 1.0
+            slack = 1e-12 * abs(before)
+            while value(c + length * step, weight) > before - 0.1 * length * decrement + slack:
+                length /= 2
+                if length < 1e-8:  # rounding
+                    return c, True
+            c = c + length * step
+            if decrement < 10 * BARRIER:
+                return c, True
+        return c, False
+
+    c = start
+    for weight in 10.0 ** np.arange(-6, 0):
+        c, _ = descend(c, weight, PATIENCE)
+    c, arrived = descend(c, 1.0, max_iterations)
+    if not arrived:
+        raise np.linalg.LinAlgError(f"no minimum of the spline in {max_iterations} iterations")
+    return c
