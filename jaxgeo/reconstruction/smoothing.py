@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sparse
+from scipy.ndimage import binary_dilation
 from scipy.sparse.linalg import spsolve
 
 from jaxgeo.reconstruction.convexity import convex_spline
@@ -181,7 +182,7 @@ def smooth(
         matrix, moments = smoother.with_scatter(coefficients, values)
         coefficients = BandedCholesky(matrix).solve(moments)
 
-    everywhere = np.concatenate([_quarters(splines), eta])
+    everywhere = np.concatenate([_quarters(splines, eta), eta])
     coefficients = convex_spline(
         matrix, moments, _bowl(splines, eta, values), splines.derivatives(everywhere, 2),
         FLOOR / np.var(eta, axis=0),
@@ -226,13 +227,17 @@ def smoothest(losses: list[np.ndarray]) -> int:
     return int(np.flatnonzero(good)[-1])
 
 
-def _quarters(splines: TensorSplines) -> np.ndarray:
-    """The centres of the four quarters of every cell."""
+def _quarters(splines: TensorSplines, eta: np.ndarray) -> np.ndarray:
+    """The centres of the four quarters of every cell that holds samples or touches one that does.
+
+    Elsewhere nothing opposes a barrier: the metric would grow without end."""
+    held, _, _ = np.histogram2d(*eta.T, bins=splines.breaks)
+    wanted = binary_dilation(held > 0, np.ones((3, 3))).repeat(2, axis=0).repeat(2, axis=1)
     centres = [
         (edges[:-1, None] + np.diff(edges)[:, None] * [0.25, 0.75]).ravel()
         for edges in splines.breaks
     ]
-    return np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1).reshape(-1, 2)
+    return np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1)[wanted]
 
 
 def _breaks(eta: np.ndarray, metric: np.ndarray) -> list[np.ndarray]:
