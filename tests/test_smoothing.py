@@ -19,6 +19,7 @@ from jaxgeo.reconstruction.profile import (
 from jaxgeo.reconstruction.smoothing import (
     Rows,
     Smoother,
+    _quarters,
     choose_strength,
     smooth,
     smoothest,
@@ -257,30 +258,36 @@ def test_a_spline_is_made_convex_and_no_more():
     )
 
 
-@pytest.mark.parametrize("corner", [0.0, 0.6], ids=["box", "without a corner"])
-def test_all_steps_together_on_counts(corner):
-    """Potential, scale and mixture from a start that is wrong in each; where no samples are, the
-    barrier does not keep the spline from its minimum."""
+def test_convexity_is_asked_for_at_samples_and_one_cell_around_them():
+    splines, eta = TensorSplines(BREAKS), points(3000, 18)
+    sides = np.array([BREAKS[0][1] - BREAKS[0][0], BREAKS[1][1] - BREAKS[1][0]])
+    assert len(_quarters(splines, eta)) == 4 * 8 * 6
+    lower = eta[eta @ [1.0, 2.0] < -0.5]
+    nodes = _quarters(splines, lower)
+    distances = np.abs(nodes[:, None] - lower[None]) / sides
+    assert np.all(distances.max(axis=2).min(axis=1) < 1.75)  # a quarter into the next cell
+    assert np.all(distances.max(axis=2).min(axis=0) < 0.5)
+    assert len(nodes) < 4 * 8 * 6 / 1.5
 
-    def inside(eta):
-        return eta[eta @ [1.0, 2.0] < 2 - 2 * corner]
 
-    eta = inside(points(6000, 14))
-    n = len(eta)
+def test_all_steps_together_on_counts():
+    """Potential, scale and mixture from a start that is wrong in each."""
+    n = 6000
+    eta = points(n, 14)
     counts = np.random.default_rng(15).poisson(N * np.exp(eta)).astype(float)
     features = (counts - counts.mean(axis=0)) / counts.std(axis=0)
     exact = np.diag(counts.std(axis=0))
     start = exact @ np.array([[1.03, 0.03], [-0.02, 0.97]])
     rough = 1.2 * metric(eta)
     strength, losses = choose_strength(
-        eta, features @ start, rough, np.arange(n - 1000), np.arange(n - 1000, n)
+        eta, features @ start, rough, np.arange(5000), np.arange(5000, n)
     )
     assert np.isfinite(losses).all()
     assert strength > 1e3  # no crease here
     found = smooth(eta, features, start, 1e-6 * np.ones((2, 2)), np.eye(4), rough, strength)
     np.testing.assert_allclose(found.readout, exact, atol=0.03 * exact.max())
-    nodes = inside(0.9 * points(300, 16))
-    ratio = np.linalg.solve(metric(nodes), hessians(found.splines, found.coefficients, nodes))
+    inside = 0.9 * points(300, 16)
+    ratio = np.linalg.solve(metric(inside), hessians(found.splines, found.coefficients, inside))
     assert np.median(np.abs(np.log(np.linalg.eigvals(ratio).real))) < 0.04
 
 
