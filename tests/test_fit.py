@@ -24,6 +24,8 @@ from jaxgeo.reconstruction import (
     interval,
 )
 from jaxgeo.reconstruction.training import _advance
+from jaxgeo.report import metric_errors
+from jaxgeo.systems import families
 
 QUICK = {
     "schedules": (
@@ -73,6 +75,24 @@ def test_metric_of_a_gaussian_location_family(gaussian_fit):
     assert metric.dtype == jnp.float32
     assert np.median(relative_metric_error(metric, COVARIANCE)) < 0.3
     assert abs(gaussian_fit.scale - 1) < max(0.1, 4 * gaussian_fit.scale_error)
+
+
+def test_metric_of_the_normal_family():
+    """Its natural coordinates fill a corner of their box: the spline is found all the same."""
+    domain = np.array([[-1.0, 1.0], [0.5, 2.0]])
+    rng = np.random.default_rng(0)
+    t = rng.uniform(*domain.T, (4096, 2))
+    x = rng.normal(t[:, :1], t[:, 1:], (4096, 64))
+    sums = np.stack([x.sum(axis=1), (x**2).sum(axis=1)], axis=1).astype(np.float32)
+    fit = fit_log_partition(
+        sums, t.astype(np.float32), key=jax.random.key(0), domain=domain, summary=Identity(),
+        natural_coordinates=families.normal.natural, **QUICK,
+    )  # fmt: skip
+    assert fit.ensemble is not None
+    nodes = rng.uniform(*domain.T, (200, 2))
+    found = jax.vmap(fit.metric)(jnp.asarray(nodes, jnp.float32))
+    exact = 64 * np.asarray(jax.vmap(families.normal.metric)(nodes))
+    assert np.median(metric_errors(np.asarray(found, np.float64), exact)) < 0.15
 
 
 def test_posterior_of_a_gaussian_location_family(gaussian_fit):
