@@ -34,11 +34,13 @@ QUICK = {
         Schedule(steps=1000, learning_rate=1e-2, batch_size=256),
     ),
     "width": 32,
+    "networks": 1,
     "progress": False,
 }
 BRIEF = {
     "schedules": 3 * (Schedule(steps=50, learning_rate=1e-2, batch_size=256, every=25),),
     "width": 16,
+    "networks": 2,
     "progress": False,
 }
 COVARIANCE = np.array([[2.0, 0.6], [0.6, 0.5]])
@@ -275,6 +277,11 @@ def test_natural_coordinates_that_are_not_finite_are_refused():
         fit_log_partition(
             X, T, key=jax.random.key(0), domain=SQUARE, natural_coordinates="guessed"
         )
+
+
+def test_no_network_is_refused():
+    with pytest.raises(ValueError, match="networks must be at least 1, got 0"):
+        fit_log_partition(X, T, key=jax.random.key(0), domain=SQUARE, networks=0)
 
 
 def test_checkpoint_of_another_fit_is_refused(tmp_path):

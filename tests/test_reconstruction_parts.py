@@ -11,11 +11,14 @@ from jaxgeo.reconstruction import (
     Dense,
     Identity,
     LearnedChart,
+    MeanPotential,
     PeriodicConvolution,
 )
 from jaxgeo.reconstruction.objectives import posterior_cross_entropy
+from jaxgeo.reconstruction.samples import Pool
 from jaxgeo.reconstruction.statistic import (
     RIDGES,
+    LinearStatistic,
     Pairs,
     calibrate,
     choose_ridge,
@@ -46,6 +49,15 @@ def test_potential_derivative_matches_finite_differences(potential):
     x, v, step = jnp.array([0.3, -0.2, 0.5]), jnp.array([1.0, 2.0, -1.0]), 1e-5
     numerical = (potential(x + step * v) - potential(x - step * v)) / (2 * step)
     np.testing.assert_allclose(jax.grad(lambda y: potential(y))(x) @ v, numerical, rtol=1e-7)
+
+
+def test_mean_of_potentials_and_of_their_metrics(potential):
+    points = jax.random.normal(jax.random.key(3), (100, 3))
+    other = ConvexPotential(points, scale=3.0, width=16, rngs=nnx.Rngs(4))
+    both = MeanPotential.of([potential, other])
+    eta = jnp.array([0.3, -0.7, 0.1])
+    for f in (lambda p: p(eta), lambda p: jax.hessian(lambda e: p(e))(eta)):
+        np.testing.assert_allclose(f(both), (f(potential) + f(other)) / 2, rtol=1e-12)
 
 
 def test_potential_keeps_float32():
@@ -143,6 +155,29 @@ def test_pairs_recover_the_sufficient_statistic_and_its_scale():
     assert np.all(np.abs(np.mean(matrices, axis=0) - np.eye(2)) < 4 * error)
     gradient = jax.grad(lambda a: pairwise_loss(pairs.margins(a)))(matrix)
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+def test_what_the_pairs_leave_open_is_told_with_the_ridge_and_without():
+    theta, x, _ = gaussian_location(400, 5)
+    features = np.c_[x, np.random.default_rng(6).normal(size=(400, 3))]
+    pool, rows = Pool(features, theta, Identity(), None), np.arange(300)
+    statistic = LinearStatistic.fit(pool, theta, rows, np.arange(300, 400), jnp.float64)
+    pairs = statistic.pairs(pool, rows)
+
+    def loss(readout):
+        return len(pairs.features) * pairwise_loss(pairs.margins(readout * statistic.spread[None, :]))
+
+    readout = jnp.asarray(statistic.readout())
+    exact = jax.hessian(loss)(readout).reshape(readout.size, -1)
+    curvature = statistic.curvature(pool, rows)
+    np.testing.assert_allclose(curvature, exact, rtol=1e-8, atol=1e-8 * np.abs(exact).max())
+    root = statistic.uncertainty(curvature)
+    whole = curvature + np.diag(statistic.prior_precision().ravel())
+    np.testing.assert_allclose(root.T @ whole @ root, np.eye(readout.size), atol=1e-8)
+    # the ridge: the loss of the pairs with it is stationary at the readout
+    pull = jax.grad(loss)(readout) + statistic.prior_precision() * readout
+    np.testing.assert_allclose(pull, 0, atol=1e-3 * np.abs(statistic.prior_precision()).max())
+    assert statistic.reuse == 2 * len(pairs.features) / 300
 
 
 def test_pairs_of_nearly_one_number_share_a_program_and_padding_says_nothing():

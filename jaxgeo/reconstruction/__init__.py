@@ -8,6 +8,7 @@ from jaxgeo.reconstruction.fit import fit_log_partition as fit_log_partition
 from jaxgeo.reconstruction.posteriors import BregmanPosterior as BregmanPosterior
 from jaxgeo.reconstruction.posteriors import Statistic as Statistic
 from jaxgeo.reconstruction.potentials import ConvexPotential as ConvexPotential
+from jaxgeo.reconstruction.potentials import MeanPotential as MeanPotential
 from jaxgeo.reconstruction.splines import SplinePotential as SplinePotential
 from jaxgeo.reconstruction.splines import hessian_potential as hessian_potential
 from jaxgeo.reconstruction.summaries import Dense as Dense

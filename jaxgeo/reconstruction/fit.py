@@ -21,7 +21,7 @@ from jaxgeo.reconstruction.objectives import (
     posterior_cross_entropy,
 )
 from jaxgeo.reconstruction.posteriors import BregmanPosterior, Statistic
-from jaxgeo.reconstruction.potentials import ConvexPotential
+from jaxgeo.reconstruction.potentials import MeanPotential
 from jaxgeo.reconstruction.samples import (
     MINIMUM_SAMPLES,
     Pool,
@@ -64,7 +64,7 @@ def identity(t: Point) -> Point:
 class LogPartitionFit(eqx.Module):
     """A log-partition function learned from samples, and the metric that it implies."""
 
-    log_partition: ConvexPotential | SplinePotential
+    log_partition: MeanPotential | SplinePotential
     """ψ(η) of one whole sample, in natural coordinates, up to an affine function of η."""
     natural_coordinates: Chart
     """The chart t → η: the one given, the identity, or the one learned."""
@@ -72,7 +72,7 @@ class LogPartitionFit(eqx.Module):
     """t → (d, d), the Fisher information of ONE sample, in the coordinates of `parameters`."""
     ensemble: SplinePotential | None
     """Draws of ψ from what the samples leave open, along a first axis of its coefficients, for
-    `interval`; None beside a network."""
+    `interval`; None beside networks."""
     posterior: BregmanPosterior
     """The amortised posterior over t; `posterior.statistic` is the learned statistic f(x)."""
     result: Any
@@ -106,6 +106,7 @@ def fit_log_partition(
     schedules: tuple[Schedule, Schedule, Schedule] = (MOMENTS, POSTERIOR, DISPERSION),
     width: int = 64,
     depth: int = 3,
+    networks: int = 4,
     checkpoint: str | Path | None = None,
     progress: bool = True,
     throw: bool = True,
@@ -127,7 +128,8 @@ def fit_log_partition(
        sample, or held-out samples not prefer it, the network is trained on: together with $f$ by
        the likelihood of the Bregman posterior over the prior, $f$ moving within what the pairs
        leave open; last by the score of Dawid & Sebastiani, which also asks for
-       $\nabla^2\psi(\eta) = \mathrm{Cov}[f|\eta]$.
+       $\nabla^2\psi(\eta) = \mathrm{Cov}[f|\eta]$. Other networks learn from that $f$ what it
+       did, each from a beginning of its own, and ψ is the mean of all (`MeanPotential`).
 
     **Arguments:**
 
@@ -143,7 +145,8 @@ def fit_log_partition(
     - `train_summary`: also train the summary's own parameters. By default its random features
       stay as they are, and only the linear readout is learned.
     - `schedules`: training on the moments, on the posterior, and on the dispersion (step 3).
-    - `width`, `depth`: size of the potential.
+    - `width`, `depth`: size of a network.
+    - `networks`: how many are averaged where no spline takes their place.
     - `checkpoint`: a directory to write states to and to go on from after an interruption.
     - `progress`: show progress bars (never when the output is no terminal).
     - `throw`: raise if the fit did not succeed; with False look at `.result`.
@@ -157,7 +160,8 @@ def fit_log_partition(
     `RESULTS.metric_not_positive_definite` if the metric is not so at a training parameter.
 
     **Cost:** O(n·8·(m d)²) per Newton step in the statistic for m features, 20 to 60 steps in
-    all; then the gradient steps of `schedules`, of which a spline needs the first third only.
+    all; then the gradient steps of `schedules`, of which a spline needs the first third only,
+    and each network after the first that is averaged the first and the last.
 
     **Reference:** the problem: Lobashev, Guskov, Larchenko, Tamm (2025), arXiv 2506.10632. Step
     1: Liang & Qin (2000), J. R. Stat. Soc. B 62, 773. Step 3: Dawid & Sebastiani (1999), Ann.
@@ -170,6 +174,8 @@ def fit_log_partition(
             "natural_coordinates must be a callable, None or 'learned', "
             f"got {natural_coordinates!r}"
         )
+    if networks < 1:
+        raise ValueError(f"networks must be at least 1, got {networks}")
     directory = Path(checkpoint) if checkpoint is not None else None
     dtype = jnp.result_type(float) if parameters is None else _float_dtype(parameters)
     (
@@ -180,7 +186,7 @@ def fit_log_partition(
         samples, parameters, bounds, pool_key, summary, dtype, n_samples, simulator_batch,
         train_summary, progress, directory,
         settings=(
-            jax.random.key_data(key).tolist(), schedules, width, depth, train_summary,
+            jax.random.key_data(key).tolist(), schedules, width, depth, networks, train_summary,
             natural_coordinates if learned else "given",
         ),
     )  # fmt: skip
@@ -216,12 +222,11 @@ def fit_log_partition(
         )
 
     network = NetworkFit(
-        (eta, white, prior), training, held_out[:HELD_OUT_ROWS], schedules, progress, directory
-    )
-    start, history["moments"] = network.moments(
-        jnp.asarray(readout, dtype), init_key, moment_key, width=width, depth=depth
-    )
-    potential: ConvexPotential | SplinePotential = start
+        (eta, white, prior), training, held_out[:HELD_OUT_ROWS], schedules, (width, depth),
+        progress, directory,
+    )  # fmt: skip
+    start, history["moments"] = network.moments(jnp.asarray(readout, dtype), init_key, moment_key)
+    potential: MeanPotential | SplinePotential
     final, ensemble = jnp.asarray(readout, dtype), None
     if eta.shape[1] == 2 and len(t) >= SMOOTHED and np.isfinite(scale):
         smoothing = Smoothing(start, features, statistic.prior_precision(), curvature, eta)
@@ -230,10 +235,10 @@ def fit_log_partition(
             potential, final, ensemble, entropies, history["strengths"] = found
     if ensemble is None:
         spread = honest * statistic.uncertainty(curvature)
-        potential, final, traces = network.likelihood(
-            start, final, jnp.asarray(spread, dtype), statistic.reuse, posterior_key,
-            dispersion_key,
-        )  # fmt: skip
+        first, final, history["posterior"] = network.likelihood(
+            start, final, jnp.asarray(spread, dtype), statistic.reuse, posterior_key
+        )
+        potential, traces = network.dispersion(first, final, dispersion_key, networks)
         history |= traces
         entropies = cross_entropies(potential, final)
     matrix = jnp.asarray(statistic.whitening.matrix @ np.asarray(final, np.float64), dtype)

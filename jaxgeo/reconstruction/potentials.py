@@ -1,7 +1,9 @@
 """Networks for the log-partition function: smooth, and convex by construction."""
 
 import functools
+from collections.abc import Sequence
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -69,6 +71,23 @@ class ConvexPotential(nnx.Module):
         return self.scale[...] * (
             h @ jax.nn.softplus(self.last[...]) + x @ self.linear[...] + bowl
         )
+
+
+class MeanPotential(eqx.Module):
+    """The mean of networks trained from different beginnings: convex like each of them, without
+    the most of what each has of its own.
+
+    **Cost:** that of all of them."""
+
+    networks: ConvexPotential
+    """Each array with a first axis for the networks."""
+
+    @classmethod
+    def of(cls, networks: Sequence[ConvexPotential]) -> "MeanPotential":
+        return cls(jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks))
+
+    def __call__(self, eta: Point) -> Scalar:
+        return jnp.mean(jax.vmap(lambda network: network(eta))(self.networks))
 
 
 @functools.partial(jax.jit, static_argnames=("width", "depth"))

@@ -231,7 +231,7 @@ def _quarters(splines: TensorSplines, eta: np.ndarray) -> np.ndarray:
     """The centres of the four quarters of every cell that holds samples or touches one that does.
 
     Elsewhere nothing opposes a barrier: the metric would grow without end."""
-    held, _, _ = np.histogram2d(*eta.T, bins=splines.breaks)
+    held, _, _ = np.histogram2d(eta[:, 0], eta[:, 1], bins=splines.breaks)
     wanted = binary_dilation(held > 0, np.ones((3, 3))).repeat(2, axis=0).repeat(2, axis=1)
     centres = [
         (edges[:-1, None] + np.diff(edges)[:, None] * [0.25, 0.75]).ravel()

@@ -18,7 +18,7 @@ from jaxgeo.reconstruction.objectives import (
     moment_mismatch,
     posterior_mismatch,
 )
-from jaxgeo.reconstruction.potentials import ConvexPotential
+from jaxgeo.reconstruction.potentials import ConvexPotential, MeanPotential
 from jaxgeo.reconstruction.smoothing import STRENGTHS, choose_strength, smooth
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
@@ -42,41 +42,55 @@ def raise_unless_successful(name: str, fit: Any, beside: str = "") -> None:
 
 
 class NetworkFit(NamedTuple):
-    """A `ConvexPotential` on columns (η, features, η of the prior): the moments of f; then the
+    """`ConvexPotential`s on columns (η, features, η of the prior): the moments of f; then the
     posterior, which moves f too, and the scatter of f about its mean."""
 
     columns: tuple[Array, Array, Array]
     training: np.ndarray
     held_out: np.ndarray
     schedules: tuple[Schedule, Schedule, Schedule]
+    size: tuple[int, int]
+    """Width and depth."""
     progress: bool
     directory: Path | None
 
-    def moments(self, readout, init_key, key, *, width, depth) -> tuple[ConvexPotential, Trace]:
+    def moments(self, readout, init_key, key, label="moments") -> tuple[ConvexPotential, Trace]:
         eta, white, _ = (column[self.training] for column in self.columns)
-        size = jnp.sqrt(jnp.mean((white @ readout * jnp.std(eta, axis=0)[None, :]) ** 2))
-        start = ConvexPotential(eta, scale=size, width=width, depth=depth, rngs=nnx.Rngs(init_key))
-        data = self._values(readout)
-        return self._stage(0, moment_mismatch, start, "moments", key, *data)
+        scale = jnp.sqrt(jnp.mean((white @ readout * jnp.std(eta, axis=0)[None, :]) ** 2))
+        width, depth = self.size
+        start = ConvexPotential(
+            eta, scale=scale, width=width, depth=depth, rngs=nnx.Rngs(init_key)
+        )
+        return self._stage(0, moment_mismatch, start, label, key, *self._values(readout))
 
     def likelihood(
-        self, potential, readout, spread, reuse, posterior_key, dispersion_key
-    ) -> tuple[ConvexPotential, Array, dict[str, Trace]]:
-        history = {}
+        self, potential, readout, spread, reuse, key
+    ) -> tuple[ConvexPotential, Array, Trace]:
         seen, unseen = (
             tuple(column[rows] for column in self.columns)
             for rows in (self.training, self.held_out)
         )
-        model, history["posterior"] = self._stage(
+        model, trace = self._stage(
             1, posterior_mismatch, PosteriorModel(potential, readout, spread), "posterior",
-            posterior_key, seen, unseen, jnp.asarray(1 / (reuse * len(seen[0])), seen[0].dtype),
+            key, seen, unseen, jnp.asarray(1 / (reuse * len(seen[0])), seen[0].dtype),
         )  # fmt: skip
-        readout = model.readout()
-        potential, history["dispersion"] = self._stage(
-            2, dispersion_mismatch, model.potential, "dispersion", dispersion_key,
-            *self._values(readout),
-        )  # fmt: skip
-        return potential, readout, history
+        return model.potential, model.readout(), trace
+
+    def dispersion(self, first, readout, key, networks) -> tuple[MeanPotential, dict[str, Trace]]:
+        """The mean of so many networks: the `first`, and others that start from nothing."""
+        history, found = {}, []
+        for k in range(networks):
+            label, own = f"dispersion {k}" if k else "dispersion", jax.random.fold_in(key, k)
+            if k:
+                init_key, moment_key = jax.random.split(own)
+                first, history[f"moments {k}"] = self.moments(
+                    readout, init_key, moment_key, f"moments {k}"
+                )
+            last, history[label] = self._stage(
+                2, dispersion_mismatch, first, label, own, *self._values(readout)
+            )
+            found.append(last)
+        return MeanPotential.of(found), history
 
     def _values(self, readout):
         eta, white, _ = self.columns
