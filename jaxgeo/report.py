@@ -250,7 +250,7 @@ def write(
     for name in ("eta", "log_partition", "gradient", "metric", "gauge"):
         arrays[name] = getattr(reconstruction, name)
     write_npz(out / "metric.npz", **arrays, **(extra or {}))
-    history = np.ravel(training_history(fit.history))[0].figure
+    history = training_history(fit.history)[0].figure
     files = [out / "metric.npz", save(history, out / "training.png")]
     if len(reconstruction.axes) == 2:
         axes, metric = reconstruction.axes, reconstruction.metric

@@ -37,7 +37,7 @@ def test_reconstruct_writes_report_metric_and_pictures(arrays, monkeypatch):
     monkeypatch.setattr(
         jaxgeo,
         "fit_log_partition",
-        functools.partial(fit_log_partition, schedules=(quick, quick, quick), width=8),
+        functools.partial(fit_log_partition, schedules=3 * (quick,), width=8, networks=2),
         raising=False,
     )
     with jax.enable_x64(False):

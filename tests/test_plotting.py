@@ -151,11 +151,13 @@ def test_training_history():
         "posterior": Trace(steps, -held_out, held_out),
     }
     axes = plotting.training_history(history)
-    assert [ax.get_title() for ax in axes[0]] == list(history)
-    assert [ax.get_yscale() for ax in axes[0]] == ["log", "log", "linear"]
-    assert legend(axes[0, 1]) == ["training (1 not finite)", "held out (1 not finite)", "kept"]
-    np.testing.assert_allclose(axes[0, 1].lines[2].get_xydata(), [[500, 0.1]])
-    np.testing.assert_allclose(axes[0, 0].lines[1].get_xydata(), [[2, 0.4]])
+    assert [ax.get_title() for ax in axes] == list(history)
+    assert [ax.get_yscale() for ax in axes] == ["log", "log", "linear"]
+    assert legend(axes[1]) == ["training (1 not finite)", "held out (1 not finite)", "kept"]
+    np.testing.assert_allclose(axes[1].lines[2].get_xydata(), [[500, 0.1]])
+    np.testing.assert_allclose(axes[0].lines[1].get_xydata(), [[2, 0.4]])
+    many = plotting.training_history({str(k): history["potential"] for k in range(5)})
+    assert [len(many), len(many[0].figure.axes)] == [5, 5]  # two rows, no empty panel
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf"])

@@ -165,7 +165,9 @@ def test_what_the_pairs_leave_open_is_told_with_the_ridge_and_without():
     pairs = statistic.pairs(pool, rows)
 
     def loss(readout):
-        return len(pairs.features) * pairwise_loss(pairs.margins(readout * statistic.spread[None, :]))
+        return len(pairs.features) * pairwise_loss(
+            pairs.margins(readout * statistic.spread[None, :])
+        )
 
     readout = jnp.asarray(statistic.readout())
     exact = jax.hessian(loss)(readout).reshape(readout.size, -1)

@@ -22,15 +22,21 @@ def training_history(history: Mapping[str, Any], *, axes: Any = None) -> Any:
     **Arguments:**
 
     - `history`: of a `LogPartitionFit`: names to `Trace`s, and perhaps "ridges".
-    - `axes`: an array of as many axes; of a new figure, `(1, n)`, if not given.
+    - `axes`: an array of as many axes; if not given, those of a new figure, at most four in a row.
 
-    **Returns:** the array of axes. **Fails:** `ValueError` on an empty history, an entry that is
-    no trace, or another number of axes.
+    **Returns:** the axes, an array of as many as there are entries. **Fails:** `ValueError` on an
+    empty history, an entry that is no trace, or another number of axes.
     """
     entries = {name: _losses(name, entry) for name, entry in history.items()}
     if not entries:
         raise ValueError(f"`history` must hold at least one trace, got {dict(history)}.")
-    axes = panels(1, len(entries), size=(4.0, 3.2)) if axes is None else np.asarray(axes)
+    if axes is None:
+        columns = min(len(entries), 4)
+        grid = panels(-(-len(entries) // columns), columns, size=(4.0, 3.2)).ravel()
+        axes, spare = np.split(grid, [len(entries)])
+        for ax in spare:
+            ax.remove()
+    axes = np.asarray(axes)
     if axes.size != len(entries):
         raise ValueError(f"`axes` must hold {len(entries)} axes, got shape {axes.shape}.")
     for ax, (name, (steps, losses)) in zip(axes.ravel(), entries.items(), strict=True):
