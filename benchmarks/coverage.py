@@ -33,9 +33,9 @@ def ising_samples(n: int, size: int, seed: int):
     return ising.sample(how, t, size=size), t, None, gradient, exact["metric"].reshape(-1, 2, 2)
 
 
-def closed_samples(name: str, n: int, seed: int):
+def closed_samples(name: str, n: int, seed: int, exact_statistics: bool):
     family, points = CLOSED[name].family, grid(CLOSED[name].domain)
-    x, t, summary = sets_of_draws(name, n, DRAWS, seed)
+    x, t, summary = sets_of_draws(name, n, DRAWS, seed, exact_statistics)
     with jax.enable_x64(True):
         theta = jax.vmap(family.natural)(points)
         gradient = np.asarray(jax.vmap(jax.grad(family.log_partition))(theta))
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=16_384)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--exact-statistics", action="store_true", help="of closed families")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     runs = []
@@ -84,7 +85,7 @@ def main() -> None:
                 data = ising_samples(arguments.samples, arguments.size, seed)
             else:
                 domain, chart = CLOSED[name].domain, CLOSED[name].family.natural
-                data = closed_samples(name, arguments.samples, seed)
+                data = closed_samples(name, arguments.samples, seed, arguments.exact_statistics)
             samples, t, summary, gradient, metric = data
             fit = jg.fit_log_partition(
                 samples, t, key=jax.random.key(seed), domain=domain, summary=summary,
@@ -94,7 +95,13 @@ def main() -> None:
                 shares: dict = {"none": "the spline was refused: no ensemble"}
             else:
                 shares = coverage(fit, grid(domain), gradient, metric)
-            runs.append({"system": name, "seed": seed, "samples": arguments.samples} | shares)
+            facts = {
+                "system": name,
+                "exact_statistics": arguments.exact_statistics and name != "ising",
+                "seed": seed,
+                "samples": arguments.samples,
+            }
+            runs.append(facts | shares)
             print(runs[-1], flush=True)
             write_json(
                 arguments.out, {"level": LEVEL, "device": str(jax.devices()[0]), "runs": runs}

@@ -20,9 +20,9 @@ FAMILIES = ("dirichlet-3", "dirichlet-4", "multivariate-normal-5", "dirichlet-6"
 DRAWS, POINTS = 64, 500
 
 
-def measure(name: str, n: int, seed: int) -> dict:
+def measure(name: str, n: int, seed: int, exact_statistics: bool) -> dict:
     closed = CLOSED[name]
-    x, t, summary = sets_of_draws(name, n, DRAWS, seed)
+    x, t, summary = sets_of_draws(name, n, DRAWS, seed, exact_statistics)
     start = time.perf_counter()
     fit = jg.fit_log_partition(
         x, t, key=jax.random.key(seed), domain=closed.domain, summary=summary, throw=False,
@@ -36,6 +36,7 @@ def measure(name: str, n: int, seed: int) -> dict:
         "family": name,
         "dimension": t.shape[1],
         "samples": n,
+        "exact_statistics": exact_statistics,
         "seed": seed,
         "metric_error_median": float(np.median(errors)),
         "metric_error_90_percent": float(np.quantile(errors, 0.9)),
@@ -49,12 +50,13 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=list(CLOSED))
     parser.add_argument("--samples", type=int, default=32_768)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--exact-statistics", action="store_true", help="of closed families")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     runs = []
     for name in arguments.families:
         for seed in arguments.seeds:
-            runs.append(measure(name, arguments.samples, seed))
+            runs.append(measure(name, arguments.samples, seed, arguments.exact_statistics))
             one = runs[-1]
             print(
                 f"{name:24s} seed {seed}: median {one['metric_error_median']:.3f}, 90 % "
