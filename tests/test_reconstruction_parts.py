@@ -58,6 +58,8 @@ def test_mean_of_potentials_and_of_their_metrics(potential):
     eta = jnp.array([0.3, -0.7, 0.1])
     for f in (lambda p: p(eta), lambda p: jax.hessian(lambda e: p(e))(eta)):
         np.testing.assert_allclose(f(both), (f(potential) + f(other)) / 2, rtol=1e-12)
+    with pytest.raises(ValueError, match="at least one network, got none"):
+        MeanPotential.of([])
 
 
 def test_potential_keeps_float32():

@@ -74,16 +74,28 @@ class ConvexPotential(nnx.Module):
 
 
 class MeanPotential(eqx.Module):
-    """The mean of networks trained from different beginnings: convex like each of them, without
-    the most of what each has of its own.
+    r"""The mean of K networks trained from different beginnings,
 
-    **Cost:** that of all of them."""
+    $$ \psi(\eta) = \tfrac1K \sum_k \psi_k(\eta), \quad
+       \nabla^2\psi = \tfrac1K \sum_k \nabla^2\psi_k: $$
+
+    convex like each of them, without most of what each has of its own.
+
+    **Arguments:** `of` takes `ConvexPotential`s of one width and depth.
+
+    **Fails:** `ValueError` from `of` if there is none, or if they differ in size.
+
+    **Cost:** that of all of them, side by side.
+
+    **Reference:** Lakshminarayanan, Pritzel & Blundell (2017), arXiv 1612.01474."""
 
     networks: ConvexPotential
     """Each array with a first axis for the networks."""
 
     @classmethod
     def of(cls, networks: Sequence[ConvexPotential]) -> "MeanPotential":
+        if not networks:
+            raise ValueError("a mean needs at least one network, got none")
         return cls(jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks))
 
     def __call__(self, eta: Point) -> Scalar:
