@@ -19,10 +19,13 @@ from jaxgeo.reconstruction import (
     Dense,
     Exchangeable,
     Identity,
+    MeanPotential,
     Schedule,
     fit_log_partition,
     interval,
+    stages,
 )
+from jaxgeo.reconstruction import fit as fit_module
 from jaxgeo.reconstruction.training import _advance
 from jaxgeo.report import metric_errors
 from jaxgeo.systems import families
@@ -55,12 +58,6 @@ def gaussian(n, seed):
     return (theta @ COVARIANCE + noise).astype(np.float32), theta.astype(np.float32)
 
 
-def relative_metric_error(metric, exact):
-    factor = np.linalg.inv(np.linalg.cholesky(exact))
-    eigenvalues = np.linalg.eigvalsh(factor @ np.asarray(metric, np.float64) @ factor.T)
-    return np.sqrt(np.sum(np.log(eigenvalues) ** 2, axis=-1))
-
-
 @pytest.fixture(scope="module")
 def gaussian_fit():
     x, theta = gaussian(8192, 0)
@@ -75,7 +72,7 @@ def test_metric_of_a_gaussian_location_family(gaussian_fit):
     nodes = jnp.stack(jnp.meshgrid(*[jnp.linspace(-1.5, 1.5, 7, dtype=jnp.float32)] * 2), -1)
     metric = jax.vmap(gaussian_fit.metric)(nodes.reshape(-1, 2))
     assert metric.dtype == jnp.float32
-    assert np.median(relative_metric_error(metric, COVARIANCE)) < 0.3
+    assert np.median(metric_errors(np.asarray(metric, np.float64), COVARIANCE)) < 0.3
     assert abs(gaussian_fit.scale - 1) < max(0.1, 4 * gaussian_fit.scale_error)
 
 
@@ -91,6 +88,7 @@ def test_metric_of_the_normal_family():
         natural_coordinates=families.normal.natural, **QUICK,
     )  # fmt: skip
     assert fit.ensemble is not None
+    assert fit.spline_refusal is None
     nodes = rng.uniform(*domain.T, (200, 2))
     found = jax.vmap(fit.metric)(jnp.asarray(nodes, jnp.float32))
     exact = 64 * np.asarray(jax.vmap(families.normal.metric)(nodes))
@@ -157,6 +155,23 @@ def test_intervals_are_refused(gaussian_fit):
         interval(network, lambda psi, g: g(jnp.zeros(2)))
 
 
+def test_a_spline_that_cannot_be_found_is_told(monkeypatch):
+    def fails(*_):
+        raise np.linalg.LinAlgError("no minimum of the spline")
+
+    monkeypatch.setattr(fit_module, "SMOOTHED", 256)
+    monkeypatch.setattr(stages, "smooth", fails)
+    x, theta = gaussian(256, 0)
+    fit = fit_log_partition(
+        x, theta, key=jax.random.key(0), domain=SQUARE, summary=Identity(), throw=False, **BRIEF
+    )
+    assert fit.ensemble is None
+    assert fit.spline_refusal == "no minimum of the spline"
+    assert isinstance(fit.log_partition, MeanPotential)
+    with pytest.raises(ValueError, match=r"networks \(no minimum of the spline\)"):
+        interval(fit, lambda psi, g: g(jnp.zeros(2)))
+
+
 def test_second_fit_does_not_retrace():
     """In none of the three stages that a network is trained in, for want of samples."""
     sizes = []
@@ -167,6 +182,9 @@ def test_second_fit_does_not_retrace():
             **BRIEF,
         )  # fmt: skip
         assert {"moments", "posterior", "dispersion"} <= set(fit.history)
+        assert {"moments 1", "dispersion 1"} <= set(fit.history)
+        first, second = fit.log_partition.networks.weights[...]
+        assert jnp.all(first != second)  # of different beginnings
         sizes.append(_advance._cache_size())
     assert sizes[0] == sizes[1]
 

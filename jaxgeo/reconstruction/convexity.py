@@ -21,8 +21,10 @@ def convex_spline(
     """The minimum of ½ cᵀ M c − mᵀ c − `BARRIER` Σ log det(∇²ψ − diag(floor)).
 
     From a `start` that is so convex already, by damped Newton steps along a path on which the
-    quadratic gains its weight. Convex and self-concordant: nothing can go wrong but patience,
-    and a spline short of the minimum after `max_iterations` at full weight is refused."""
+    quadratic gains its weight, until the Newton decrement is below ten times `BARRIER`.
+
+    **Fails:** `LinAlgError` if it is not after `max_iterations` at full weight, or if rounding
+    leaves no step that descends."""
 
     def components(c):
         first, mixed, last = (m @ c for m in hessian)
@@ -48,14 +50,15 @@ def convex_spline(
     def descend(c, weight, steps):
         for _ in range(steps):
             step, decrement = newton(c, weight)
+            arrived = decrement < 10 * BARRIER
             before, length = value(c, weight), 1.0
             slack = 1e-12 * abs(before)
             while value(c + length * step, weight) > before - 0.1 * length * decrement + slack:
                 length /= 2
                 if length < 1e-8:  # rounding
-                    return c, True
+                    return c, arrived
             c = c + length * step
-            if decrement < 10 * BARRIER:
+            if arrived:
                 return c, True
         return c, False
 

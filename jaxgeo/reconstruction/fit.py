@@ -73,6 +73,8 @@ class LogPartitionFit(eqx.Module):
     ensemble: SplinePotential | None
     """Draws of ψ from what the samples leave open, along a first axis of its coefficients, for
     `interval`; None beside networks."""
+    spline_refusal: str | None = eqx.field(static=True)
+    """Why a spline that was tried did not take the place of the networks; else None."""
     posterior: BregmanPosterior
     """The amortised posterior over t; `posterior.statistic` is the learned statistic f(x)."""
     result: Any
@@ -227,12 +229,15 @@ def fit_log_partition(
     )  # fmt: skip
     start, history["moments"] = network.moments(jnp.asarray(readout, dtype), init_key, moment_key)
     potential: MeanPotential | SplinePotential
-    final, ensemble = jnp.asarray(readout, dtype), None
+    final, ensemble, refusal = jnp.asarray(readout, dtype), None, None
     if eta.shape[1] == 2 and len(t) >= SMOOTHED and np.isfinite(scale):
         smoothing = Smoothing(start, features, statistic.prior_precision(), curvature, eta)
-        found = smoothing.judged(readout, training, held_out, cross_entropies)
-        if found is not None:
-            potential, final, ensemble, entropies, history["strengths"] = found
+        try:
+            potential, final, ensemble, entropies, history["strengths"] = smoothing.judged(
+                readout, training, held_out, cross_entropies
+            )
+        except np.linalg.LinAlgError as error:
+            refusal = str(error)
     if ensemble is None:
         spread = honest * statistic.uncertainty(curvature)
         first, final, history["posterior"] = network.likelihood(
@@ -251,6 +256,7 @@ def fit_log_partition(
         natural_coordinates=chart,
         metric=metric,
         ensemble=ensemble,
+        spline_refusal=refusal,
         posterior=BregmanPosterior(potential, chart, f, jnp.asarray(bounds, dtype)),
         result=_judge(metric, t[training], scale, entropies, history),
         held_out_cross_entropy=entropies[0],

@@ -80,14 +80,12 @@ class NetworkFit(NamedTuple):
         """The mean of so many networks: the `first`, and others that start from nothing."""
         history, found = {}, []
         for k in range(networks):
-            label, own = f"dispersion {k}" if k else "dispersion", jax.random.fold_in(key, k)
+            init_key, moment_key, own = jax.random.split(jax.random.fold_in(key, k), 3)
+            start, moments, label = first, f"moments {k}", f"dispersion {k}" if k else "dispersion"
             if k:
-                init_key, moment_key = jax.random.split(own)
-                first, history[f"moments {k}"] = self.moments(
-                    readout, init_key, moment_key, f"moments {k}"
-                )
+                start, history[moments] = self.moments(readout, init_key, moment_key, moments)
             last, history[label] = self._stage(
-                2, dispersion_mismatch, first, label, own, *self._values(readout)
+                2, dispersion_mismatch, start, label, own, *self._values(readout)
             )
             found.append(last)
         return MeanPotential.of(found), history
@@ -116,22 +114,24 @@ class Smoothing:
     def judged(self, readout, training, held_out, cross_entropies):
         """Potential, readout, ensemble, entropies, the loss of each strength and which was kept.
 
-        None if held-out samples like the network better, or the spline is not convex at every
-        sample, or its equations are singular."""
+        **Fails:** `LinAlgError` with the reason if held-out samples like the network better, if
+        the spline is not convex at every sample, or if it cannot be found."""
         values = self.features @ readout
-        try:
-            strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
-            entropies = cross_entropies(*self(readout, strength, training)[:2])
-            rough = cross_entropies(self.network, jnp.asarray(readout, self.dtype))
-            if not entropies[0] < rough[0] + rough[1]:
-                return None
-            # held-out samples, having judged, join in
-            found = self(readout, strength, np.arange(len(self.eta)))
-        except np.linalg.LinAlgError:
-            return None
+        strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
+        entropies = cross_entropies(*self(readout, strength, training)[:2])
+        rough = cross_entropies(self.network, jnp.asarray(readout, self.dtype))
+        if not entropies[0] < rough[0] + rough[1]:
+            raise np.linalg.LinAlgError(
+                f"held-out samples prefer the network: {rough[0]:.4g} ± {rough[1]:.2g} nats "
+                f"against {entropies[0]:.4g}"
+            )
+        # held-out samples, having judged, join in
+        found = self(readout, strength, np.arange(len(self.eta)))
         hessians = each(HessianMetric(found[0]), jnp.asarray(self.eta, self.dtype))
-        if not (np.linalg.eigvalsh(np.asarray(hessians, np.float64)) > 0).all():
-            return None
+        lowest = np.linalg.eigvalsh(np.asarray(hessians, np.float64))[:, 0]
+        if not (lowest > 0).all():
+            share = f"{len(lowest) - (lowest > 0).sum()} of {len(lowest)}"
+            raise np.linalg.LinAlgError(f"spline not convex at {share} samples")
         return *found, entropies, {"held_out": losses, "kept": STRENGTHS.index(strength)}
 
     def __call__(self, readout, strength, rows) -> tuple[SplinePotential, Array, SplinePotential]:

@@ -50,8 +50,9 @@ def interval(
     1134, for why they cover on the average.
     """
     if fit.ensemble is None:
+        why = f" ({fit.spline_refusal})" if fit.spline_refusal else ""
         raise ValueError(
-            "the fit has no ensemble: its log-partition is a network; "
+            f"the fit has no ensemble: its log-partition is that of networks{why}; "
             "only a SplinePotential (two coordinates, 4,096 samples or more) comes with one"
         )
     if not 0 < level < 1:
