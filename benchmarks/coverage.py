@@ -94,7 +94,7 @@ def main() -> None:
                 natural_coordinates=chart, progress=False, throw=False,
             )  # fmt: skip
             if fit.ensemble is None:
-                shares: dict = {"no_ensemble": fit.spline_refusal}
+                shares: dict = {"no_ensemble": fit.refusal}
             else:
                 shares = coverage(fit, grid(domain), gradient, metric)
             facts = {

@@ -226,7 +226,7 @@ def facts_of(fit: LogPartitionFit | CurvedFamilyFit) -> dict[str, Any]:
     }
     if isinstance(fit, LogPartitionFit):
         facts["training_cross_entropy"] = fit.training_cross_entropy
-        facts["spline_refusal"] = fit.spline_refusal
+        facts["refusal"] = fit.refusal
     return facts
 
 

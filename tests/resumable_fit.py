@@ -3,6 +3,7 @@
 
 import itertools
 import os
+import signal
 import sys
 
 import jax
@@ -39,6 +40,8 @@ def run(checkpoint):
 
 
 def stop_by(signal_number):
+    if signal_number == signal.SIGINT:  # which a shell has its background jobs ignore
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     save, count = Checkpoint.save, itertools.count(1)
 
     def save_and_stop(self, done, state):

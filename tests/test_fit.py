@@ -88,7 +88,7 @@ def test_metric_of_the_normal_family():
         natural_coordinates=families.normal.natural, **QUICK,
     )  # fmt: skip
     assert fit.ensemble is not None
-    assert fit.spline_refusal is None
+    assert fit.refusal is None
     nodes = rng.uniform(*domain.T, (200, 2))
     found = jax.vmap(fit.metric)(jnp.asarray(nodes, jnp.float32))
     exact = 64 * np.asarray(jax.vmap(families.normal.metric)(nodes))
@@ -166,7 +166,7 @@ def test_a_spline_that_cannot_be_found_is_told(monkeypatch):
         x, theta, key=jax.random.key(0), domain=SQUARE, summary=Identity(), throw=False, **BRIEF
     )
     assert fit.ensemble is None
-    assert fit.spline_refusal == "no minimum of the spline"
+    assert fit.refusal == "no minimum of the spline"
     assert isinstance(fit.log_partition, MeanPotential)
     with pytest.raises(ValueError, match=r"networks \(no minimum of the spline\)"):
         interval(fit, lambda psi, g: g(jnp.zeros(2)))
@@ -345,7 +345,10 @@ def test_an_exchangeable_summary_knows_no_order():
     rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
     summary = Exchangeable(rows, features=8, rngs=nnx.Rngs(0))
     found = summary(jnp.asarray(rows))
-    assert found.shape == (14,)
+    assert found.shape == (20,)
+    u = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    i, j = np.triu_indices(3)
+    np.testing.assert_allclose(found[6:12], (u.T @ u / 12)[i, j], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found, summary(jnp.asarray(rows[::-1])), rtol=1e-5, atol=1e-6)
     each = np.mean([summary(jnp.asarray(row[None])) for row in rows], axis=0)
     np.testing.assert_allclose(found, each, rtol=1e-5, atol=1e-6)

@@ -5,6 +5,7 @@ from jaxgeo.reconstruction.curved import CurvedFamilyFit as CurvedFamilyFit
 from jaxgeo.reconstruction.curved import fit_curved_family as fit_curved_family
 from jaxgeo.reconstruction.fit import LogPartitionFit as LogPartitionFit
 from jaxgeo.reconstruction.fit import fit_log_partition as fit_log_partition
+from jaxgeo.reconstruction.polynomials import PolynomialPotential as PolynomialPotential
 from jaxgeo.reconstruction.posteriors import BregmanPosterior as BregmanPosterior
 from jaxgeo.reconstruction.posteriors import Statistic as Statistic
 from jaxgeo.reconstruction.potentials import ConvexPotential as ConvexPotential

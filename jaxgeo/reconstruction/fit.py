@@ -12,14 +12,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Chart, Metric, Point
-from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
+from jaxgeo._typing import Chart, Metric
 from jaxgeo.reconstruction.charts import LearnedChart
 from jaxgeo.reconstruction.objectives import (
     PairModel,
     pairwise_mismatch,
     posterior_cross_entropy,
 )
+from jaxgeo.reconstruction.polynomials import PolynomialPotential
 from jaxgeo.reconstruction.posteriors import BregmanPosterior, Statistic
 from jaxgeo.reconstruction.potentials import MeanPotential
 from jaxgeo.reconstruction.samples import (
@@ -35,9 +35,13 @@ from jaxgeo.reconstruction.samples import (
 )
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.stages import (
+    Expansion,
     NetworkFit,
+    Replacement,
     Smoothing,
     each,
+    identity,
+    metric_of,
     raise_unless_successful,
 )
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
@@ -49,39 +53,34 @@ DISPERSION = Schedule(steps=3_000, learning_rate=1e-2, batch_size=512)
 CANDIDATES = 4096
 HELD_OUT_ROWS = 4096
 SMOOTHED = 4096
-"""With fewer samples held-out ones cannot choose how smooth a spline should be."""
+"""With fewer samples held-out ones cannot choose how smooth the potential should be."""
 SHARPNESS_LIMIT = 0.8
 """A statistic whose held-out log-odds must be shrunk by more than this is called overfitted."""
 GAP_LIMIT = 0.5
 """Likewise a posterior that loses more nats on held-out samples than on those it saw."""
 
 
-def identity(t: Point) -> Point:
-    """The parameters themselves as natural coordinates."""
-    return t
-
-
 class LogPartitionFit(eqx.Module):
     """A log-partition function learned from samples, and the metric that it implies."""
 
-    log_partition: MeanPotential | SplinePotential
+    log_partition: MeanPotential | SplinePotential | PolynomialPotential
     """ψ(η) of one whole sample, in natural coordinates, up to an affine function of η."""
     natural_coordinates: Chart
     """The chart t → η: the one given, the identity, or the one learned."""
     metric: Metric
     """t → (d, d), the Fisher information of ONE sample, in the coordinates of `parameters`."""
-    ensemble: SplinePotential | None
+    ensemble: SplinePotential | PolynomialPotential | None
     """Draws of ψ from what the samples leave open, along a first axis of its coefficients, for
     `interval`; None beside networks."""
-    spline_refusal: str | None = eqx.field(static=True)
-    """Why a spline that was tried did not take the place of the networks; else None."""
+    refusal: str | None = eqx.field(static=True)
+    """Why the spline or polynomial that was tried did not take the networks' place; else None."""
     posterior: BregmanPosterior
     """The amortised posterior over t; `posterior.statistic` is the learned statistic f(x)."""
     result: Any
     """A `RESULTS` member: after `overfitted` or `scale_unresolved`, trust no size."""
     held_out_cross_entropy: float
     """Nats by which held-out samples miss their own parameters among 4,096 from the prior; for a
-    spline before they joined in."""
+    spline or polynomial before they joined in."""
     held_out_cross_entropy_error: float
     """Its standard error."""
     training_cross_entropy: float
@@ -124,14 +123,16 @@ def fit_log_partition(
     2. *Scale.* Cross-fitting: each of four folds judges a statistic fitted on the others, and one
        factor makes the pooled held-out log-odds honest. The sharpness of the posterior is the
        metric's size, so this factor is what overfitting would otherwise inflate.
-    3. *Potential.* A `ConvexPotential` with $\nabla\psi(\eta) = E[f|\eta]$ by least squares. Then,
-       with two natural coordinates and 4,096 samples or more, a `SplinePotential` beside the
-       likeliest statistic (`smoothing.py`). Otherwise, or should the spline not be convex at every
-       sample, or held-out samples not prefer it, the network is trained on: together with $f$ by
-       the likelihood of the Bregman posterior over the prior, $f$ moving within what the pairs
-       leave open; last by the score of Dawid & Sebastiani, which also asks for
-       $\nabla^2\psi(\eta) = \mathrm{Cov}[f|\eta]$. Other networks learn from that $f$ what it
-       did, each from a beginning of its own, and ψ is the mean of all (`MeanPotential`).
+    3. *Potential.* A `ConvexPotential` with $\nabla\psi(\eta) = E[f|\eta]$ by least squares, in
+       whose place, with 4,096 samples or more, comes the solution of linear and convex equations,
+       which use the scatter $\mathrm{Cov}[f|\eta] = \nabla^2\psi(\eta)$ too, beside the likeliest
+       statistic: with two natural coordinates a `SplinePotential` (`smoothing.py`), with three or
+       more, as many as parameters, a `PolynomialPotential` (`polynomials.py`). Otherwise, or
+       should it not be convex at every sample, or held-out samples not prefer it (`refusal` says),
+       the network is trained on: together with $f$ by the likelihood of the Bregman posterior over
+       the prior, $f$ moving within what the pairs leave open; last by the score of Dawid &
+       Sebastiani, for the scatter. Other networks learn from that $f$ what it did, each from a
+       beginning of its own, and ψ is the mean of all (`MeanPotential`).
 
     **Arguments:**
 
@@ -148,7 +149,7 @@ def fit_log_partition(
       stay as they are, and only the linear readout is learned.
     - `schedules`: training on the moments, on the posterior, and on the dispersion (step 3).
     - `width`, `depth`: size of a network.
-    - `networks`: how many are averaged where no spline takes their place.
+    - `networks`: how many are averaged where nothing takes their place.
     - `checkpoint`: a directory to write states to and to go on from after an interruption.
     - `progress`: show progress bars (never when the output is no terminal).
     - `throw`: raise if the fit did not succeed; with False look at `.result`.
@@ -162,8 +163,8 @@ def fit_log_partition(
     `RESULTS.metric_not_positive_definite` if the metric is not so at a training parameter.
 
     **Cost:** O(n·8·(m d)²) per Newton step in the statistic for m features, 20 to 60 steps in
-    all; then the gradient steps of `schedules`, of which a spline needs the first third only,
-    and each network after the first that is averaged the first and the last.
+    all; then the gradient steps of `schedules`, of which a spline or a polynomial needs the first
+    third only, and each network after the first that is averaged the first and the last.
 
     **Reference:** the problem: Lobashev, Guskov, Larchenko, Tamm (2025), arXiv 2506.10632. Step
     1: Liang & Qin (2000), J. R. Stat. Soc. B 62, 773. Step 3: Dawid & Sebastiani (1999), Ann.
@@ -228,14 +229,21 @@ def fit_log_partition(
         progress, directory,
     )  # fmt: skip
     start, history["moments"] = network.moments(jnp.asarray(readout, dtype), init_key, moment_key)
-    potential: MeanPotential | SplinePotential
+    potential: MeanPotential | SplinePotential | PolynomialPotential
     final, ensemble, refusal = jnp.asarray(readout, dtype), None, None
-    if eta.shape[1] == 2 and len(t) >= SMOOTHED and np.isfinite(scale):
-        smoothing = Smoothing(start, features, statistic.prior_precision(), curvature, eta)
+    if eta.shape[1] > 1 and len(t) >= SMOOTHED and np.isfinite(scale):
         try:
-            potential, final, ensemble, entropies, history["strengths"] = smoothing.judged(
+            replacement: Replacement
+            if eta.shape[1] == 2:
+                replacement = Smoothing(
+                    start, chart, t, features, statistic.prior_precision(), curvature
+                )
+            else:
+                replacement = Expansion(start, chart, t, features, bounds)
+            potential, final, ensemble, entropies, seen = replacement.judged(
                 readout, training, held_out, cross_entropies
             )
+            history |= seen
         except np.linalg.LinAlgError as error:
             refusal = str(error)
     if ensemble is None:
@@ -248,15 +256,13 @@ def fit_log_partition(
         entropies = cross_entropies(potential, final)
     matrix = jnp.asarray(statistic.whitening.matrix @ np.asarray(final, np.float64), dtype)
     f = Statistic(pool.summary, jnp.asarray(statistic.whitening.mean, dtype), matrix)
-    metric: Metric = HessianMetric(potential)
-    if chart is not identity:
-        metric = ReparametrizedMetric(metric, chart)
+    metric = metric_of(potential, chart)
     fit = LogPartitionFit(
         log_partition=potential,
         natural_coordinates=chart,
         metric=metric,
         ensemble=ensemble,
-        spline_refusal=refusal,
+        refusal=refusal,
         posterior=BregmanPosterior(potential, chart, f, jnp.asarray(bounds, dtype)),
         result=_judge(metric, t[training], scale, entropies, history),
         held_out_cross_entropy=entropies[0],

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxgeo._linalg import HIGHEST, cholesky, cholesky_solve
 from jaxgeo._typing import Chart, Point, Potential, Scalar
 from jaxgeo.reconstruction.networks import CurvedFamily, InformationMetric
+from jaxgeo.reconstruction.polynomials import log_normalizer
 from jaxgeo.reconstruction.potentials import ConvexPotential
 
 
@@ -135,7 +136,10 @@ def posterior_cross_entropy(
 
     log(m + 1) for a posterior that knows nothing; least in the mean for the exact posterior."""
     eta, eta_c = jax.vmap(chart)(parameters), jax.vmap(chart)(candidates)
-    psi, psi_c = jax.vmap(potential)(eta), jax.vmap(potential)(eta_c)
+    psi, psi_c = (
+        jax.vmap(lambda t: log_normalizer(potential, chart, t))(points)
+        for points in (parameters, candidates)
+    )
 
     def one(row: tuple[Point, Point, Array]) -> Float[Array, ""]:
         f, own, psi_own = row

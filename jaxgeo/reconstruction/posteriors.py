@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxgeo._linalg import HIGHEST
 from jaxgeo._typing import Chart, Point, Potential, Scalar
+from jaxgeo.reconstruction.polynomials import log_normalizer
 
 
 class Statistic(eqx.Module):
@@ -41,7 +42,8 @@ class BregmanPosterior(eqx.Module):
         """The log posterior up to a constant in t; minus infinity outside the domain."""
         eta = self.chart(t)
         inside = jnp.all((t >= self.domain[:, 0]) & (t <= self.domain[:, 1]))
-        weight = jnp.dot(self.statistic(x), eta, precision=HIGHEST) - self.potential(eta)
+        weight = jnp.dot(self.statistic(x), eta, precision=HIGHEST)
+        weight = weight - log_normalizer(self.potential, self.chart, t)
         return jnp.where(inside, weight, -jnp.inf)
 
     def on_nodes(self, x: Shaped[Array, "..."], nodes: Float[Array, "m d"]) -> Float[Array, " m"]:

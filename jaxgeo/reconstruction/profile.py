@@ -33,9 +33,9 @@ class Contest(NamedTuple):
     features: np.ndarray
     """(n, r) of the samples."""
     eta: np.ndarray
-    """(n, 2), their own parameters, about the mean."""
+    """(n, d), their own parameters, about the mean."""
     potentials: np.ndarray
-    """(n, 2 r): the potential of every entry of A there, A's rows one after the other."""
+    """(n, d r): the potential of every entry of A there, A's rows one after the other."""
     candidates: np.ndarray
     """(K,) rows of the samples whose parameters compete."""
 
@@ -43,9 +43,9 @@ class Contest(NamedTuple):
 def likeliest_readout(
     contest: Contest, start: np.ndarray, penalty: np.ndarray, max_iterations: int = 30
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A (r, 2) of the greatest likelihood, less ½ Σ `penalty` A²: Newton with step halving.
+    """A (r, d) of the greatest likelihood, less ½ Σ `penalty` A²: Newton with step halving.
 
-    `penalty` has one entry for each of A. With it the information (2 r, 2 r) about A.
+    `penalty` has one entry for each of A. With it the information (d r, d r) about A.
 
     **Fails:** `LinAlgError` after `max_iterations` without a maximum.
 
@@ -74,7 +74,7 @@ def likeliest_readout(
 def most_evident_readout(
     contest: Contest, start: np.ndarray, penalty: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The likeliest A (r, 2), its `penalty` (r, 2) after `EVIDENCE` steps towards the greatest
+    """The likeliest A (r, d), its `penalty` (r, d) after `EVIDENCE` steps towards the greatest
     evidence (MacKay 1992, Neural Comput. 4, 415), and the information about A."""
     readout, information = likeliest_readout(contest, start, penalty.ravel())
     for _ in range(EVIDENCE):
@@ -86,10 +86,10 @@ def most_evident_readout(
 def evident_penalty(
     penalty: np.ndarray, readout: np.ndarray, information: np.ndarray
 ) -> np.ndarray:
-    """One step towards the `penalty` (r, 2) of the greatest evidence: over each group of entries
+    """One step towards the `penalty` (r, d) of the greatest evidence: over each group of entries
     A, Σ penalty A² is to be the number of them that the samples, not the penalty, determine.
 
-    `readout` (r, 2) is the likeliest A, `information` (2 r, 2 r) that about it, penalty included.
+    `readout` (r, d) is the likeliest A, `information` (d r, d r) that about it, penalty included.
     """
     unit = np.sqrt(np.diagonal(information))
     variance = np.diagonal(np.linalg.inv(information / np.outer(unit, unit))) / unit**2
@@ -106,7 +106,8 @@ def _log_likelihood(contest: Contest, a: np.ndarray, value_only: bool = False):
     """Σ log p(own parameter), its gradient, and about minus its second derivatives."""
     features, eta, potentials, candidates = contest
     others, others_potentials = eta[candidates], potentials[candidates]
-    f = features @ a.reshape(-1, 2)
+    d = eta.shape[1]
+    f = features @ a.reshape(-1, d)
     own = np.sum(f * eta, axis=1) - potentials @ a
     rival = others_potentials @ a
     column = np.full(len(f), -1)
@@ -138,17 +139,17 @@ def _log_likelihood(contest: Contest, a: np.ndarray, value_only: bool = False):
         curvature -= expected.T @ expected
         curvature += others_potentials.T @ (weight.sum(axis=0)[:, None] * others_potentials)
         curvature += p.T @ (own_weight * p)
-        for k in range(2):
+        for k in range(d):
             both = weight @ (others[:, k, None] * others_potentials) + own_weight * e[:, [k]] * p
             both = z.T @ both
-            curvature[k::2] -= both
-            curvature[:, k::2] -= both.T
+            curvature[k::d] -= both
+            curvature[:, k::d] -= both.T
             products = weight @ (others[:, k, None] * others) + own_weight * e[:, [k]] * e
-            for m in range(2):
-                curvature[k::2, m::2] += z.T @ (products[:, [m]] * z)
+            for m in range(d):
+                curvature[k::d, m::d] += z.T @ (products[:, [m]] * z)
     return value if value_only else (value, slope, THINNED * curvature)
 
 
 def outer(z, e):
-    """(n, r) and (n, 2) to (n, 2 r)."""
+    """(n, r) and (n, d) to (n, d r)."""
     return (z[:, :, None] * e[:, None, :]).reshape(len(z), -1)

@@ -1,5 +1,6 @@
-"""The stages in which a potential is fitted: a network, and splines in its place."""
+"""The stages in which a potential is fitted: a network, and what may take its place."""
 
+import abc
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,15 +12,26 @@ from flax import nnx
 from jaxtyping import Array
 
 from jaxgeo._results import RESULTS, describe
-from jaxgeo.metrics import HessianMetric
+from jaxgeo._typing import Chart, Metric, Point
+from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
 from jaxgeo.reconstruction.objectives import (
     PosteriorModel,
     dispersion_mismatch,
     moment_mismatch,
     posterior_mismatch,
 )
+from jaxgeo.reconstruction.polynomials import (
+    MEMBERS,
+    ORDERS,
+    SAMPLES_PER_COEFFICIENT,
+    Equations,
+    Jets,
+    PolynomialPotential,
+    bounded,
+    template,
+)
 from jaxgeo.reconstruction.potentials import ConvexPotential, MeanPotential
-from jaxgeo.reconstruction.smoothing import STRENGTHS, choose_strength, smooth
+from jaxgeo.reconstruction.smoothing import STRENGTHS, choose_strength, smooth, smoothest
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
@@ -102,45 +114,147 @@ class NetworkFit(NamedTuple):
         )  # fmt: skip
 
 
-class Smoothing:
-    """Splines in the place of a network, of any rows of the samples."""
+def metric_of(potential: Any, chart: Chart) -> Metric:
+    """The Fisher metric in the coordinates that the chart maps to natural ones."""
+    if isinstance(potential, PolynomialPotential):
+        return potential.metric
+    metric = HessianMetric(potential)
+    return metric if chart is identity else ReparametrizedMetric(metric, chart)
 
-    def __init__(self, network, features, penalty, curvature, eta):
-        self.network = network
-        self.metric = np.asarray(each(HessianMetric(network), eta), np.float64)
-        self.features, self.penalty, self.curvature = features, penalty, curvature
-        self.eta, self.dtype = np.asarray(eta, np.float64), eta.dtype
+
+def identity(t: Point) -> Point:
+    """The parameters themselves as natural coordinates."""
+    return t
+
+
+class Replacement(abc.ABC):
+    """What may take the place of a network: the solution of linear or convex equations."""
+
+    benefit: float
+    """By so many standard errors it may miss held-out samples by more than the network does."""
+
+    def __init__(self, network, chart, t, features):
+        self.network, self.chart, self.t, self.features = network, chart, t, features
+
+    @abc.abstractmethod
+    def choose(self, values, training, held_out) -> tuple[float, dict[str, Any]]:
+        """How smooth it is to be by the values of held-out samples, and the losses seen."""
+
+    @abc.abstractmethod
+    def fit(self, readout, choice, rows) -> tuple[Any, Array, Any]:
+        """The potential, the readout with it, and the potential's ensemble."""
 
     def judged(self, readout, training, held_out, cross_entropies):
-        """Potential, readout, ensemble, entropies, the loss of each strength and which was kept.
+        """Potential, readout, ensemble, entropies, and what `choose` saw.
 
         **Fails:** `LinAlgError` with the reason if held-out samples like the network better, if
-        the spline is not convex at every sample, or if it cannot be found."""
-        values = self.features @ readout
-        strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
-        entropies = cross_entropies(*self(readout, strength, training)[:2])
-        rough = cross_entropies(self.network, jnp.asarray(readout, self.dtype))
-        if not entropies[0] < rough[0] + rough[1]:
+        it is not convex at every sample, or if it cannot be found."""
+        choice, losses = self.choose(self.features @ readout, training, held_out)
+        entropies = cross_entropies(*self.fit(readout, choice, training)[:2])
+        rough = cross_entropies(self.network, jnp.asarray(readout, self.t.dtype))
+        if not entropies[0] < rough[0] + self.benefit * rough[1]:
             raise np.linalg.LinAlgError(
                 f"held-out samples prefer the network: {rough[0]:.4g} ± {rough[1]:.2g} nats "
                 f"against {entropies[0]:.4g}"
             )
         # held-out samples, having judged, join in
-        found = self(readout, strength, np.arange(len(self.eta)))
-        hessians = each(HessianMetric(found[0]), jnp.asarray(self.eta, self.dtype))
-        lowest = np.linalg.eigvalsh(np.asarray(hessians, np.float64))[:, 0]
+        found = self.fit(readout, choice, np.arange(len(self.t)))
+        metrics = each(metric_of(found[0], self.chart), self.t)
+        lowest = np.linalg.eigvalsh(np.asarray(metrics, np.float64))[:, 0]
         if not (lowest > 0).all():
             share = f"{len(lowest) - (lowest > 0).sum()} of {len(lowest)}"
-            raise np.linalg.LinAlgError(f"spline not convex at {share} samples")
-        return *found, entropies, {"held_out": losses, "kept": STRENGTHS.index(strength)}
+            raise np.linalg.LinAlgError(f"potential not convex at {share} samples")
+        return *found, entropies, losses
 
-    def __call__(self, readout, strength, rows) -> tuple[SplinePotential, Array, SplinePotential]:
-        """The potential, the readout with it, and the potential's ensemble."""
+
+class Smoothing(Replacement):
+    """A spline of two natural coordinates, and the likeliest statistic with it."""
+
+    benefit = 1.0
+
+    def __init__(self, network, chart, t, features, penalty, curvature):
+        super().__init__(network, chart, t, features)
+        eta = each(chart, t)
+        self.metric = np.asarray(each(HessianMetric(network), eta), np.float64)
+        self.penalty, self.curvature, self.eta = penalty, curvature, np.asarray(eta, np.float64)
+
+    def choose(self, values, training, held_out):
+        strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
+        return strength, {"strengths": {"held_out": losses, "kept": STRENGTHS.index(strength)}}
+
+    def fit(self, readout, choice, rows) -> tuple[SplinePotential, Array, SplinePotential]:
         found = smooth(
             self.eta[rows], self.features[rows], readout, self.penalty, self.curvature,
-            self.metric[rows], strength,
+            self.metric[rows], choice,
         )  # fmt: skip
+        dtype = self.t.dtype
         spline, members = (
-            found.splines.potential(c, self.dtype) for c in (found.coefficients, found.members)
+            found.splines.potential(c, dtype) for c in (found.coefficients, found.members)
         )
-        return spline, jnp.asarray(found.readout, self.dtype), members
+        return spline, jnp.asarray(found.readout, dtype), members
+
+
+class Expansion(Replacement):
+    """A polynomial of the parameters, and the likeliest mixing of the linear score that belongs to
+    it. It cannot bend sharply, so at a phase boundary the network stays."""
+
+    benefit = 0.0
+
+    def __init__(self, network, chart, t, features, domain):
+        super().__init__(network, chart, t, features)
+        self.domain = domain
+        self.jets = Jets.of(chart, t)
+        metric = np.asarray(each(metric_of(network, chart), t), np.float64)
+        self.metric = bounded(metric)
+
+    def _equations(self, order, rows) -> Equations:
+        jets, metric = Jets(*(a[rows] for a in self.jets)), self.metric[rows]
+        potential = template(jets, self.chart, self.domain, metric, order, self.t.dtype)
+        return Equations(potential, jets, metric)
+
+    def choose(self, values, training, held_out):
+        most = len(training) // SAMPLES_PER_COEFFICIENT
+        losses: list[np.ndarray] = []
+        for order in ORDERS:
+            seen = self._equations(order, training)
+            if seen.potential.coefficients.size > most and losses:
+                break
+            unseen = Equations(
+                seen.potential, Jets(*(a[held_out] for a in self.jets)), self.metric[held_out]
+            )
+            losses.append(unseen.losses(seen.by_means(values[training]), values[held_out]))
+        kept = len(losses) - 1 - smoothest(losses[::-1])  # the lowest as good as the best
+        means = [float(loss.mean()) for loss in losses]
+        return ORDERS[kept], {"orders": {"held_out": means, "kept": kept}}
+
+    def fit(self, readout, choice, rows):
+        equations, features = self._equations(choice, rows), self.features[rows]
+        score, deviations = equations.linear_score(features)
+        mixing, information = equations.likeliest(features @ score)
+        readout = score @ mixing
+        values = features @ readout
+        doubts = features @ _doubts(features, readout, mixing, information, deviations)
+        potential, ensemble = (
+            eqx.tree_at(
+                lambda p: p.coefficients, equations.potential, jnp.asarray(c, self.t.dtype)
+            )
+            for c in equations.by_scatter(
+                values, equations.by_means(values), doubts.reshape(*values.shape, MEMBERS)
+            )
+        )
+        return potential, jnp.asarray(readout, self.t.dtype), ensemble
+
+
+def _doubts(features, readout, mixing, information, deviations) -> np.ndarray:
+    """Draws (r, d MEMBERS) of what is left open of the readout: its mixing by the likelihood, and
+    what is not mixing by the jackknife."""
+    d, groups = len(mixing), len(deviations)
+    rng = np.random.default_rng(2)
+    noise, other = (rng.normal(size=(m, MEMBERS)) for m in (groups, d * d))
+    turned = np.linalg.solve(np.linalg.cholesky(information).T, other)
+    turned = np.linalg.solve(mixing, turned.reshape(d, d * MEMBERS))
+    moved = np.einsum("krd,km->rdm", deviations @ mixing, noise * np.sqrt(1 - 1 / groups))
+    moved = moved.reshape(len(readout), d * MEMBERS)
+    values = features @ readout
+    shared = np.linalg.solve(values.T @ values, (values.T @ features) @ moved)
+    return moved + readout @ (turned - shared)

@@ -113,11 +113,12 @@ class Dense(nnx.Module):
 class Exchangeable(nnx.Module):
     r"""The mean over the rows of a sample (n, m) of functions of a single row x,
 
-    $$ \varphi(x) = \bigl(u,\; z,\; \max(0, W z + b)\bigr), \qquad u = (x - m) / s, \quad
-       z_k = \Phi^{-1}(\hat F_k(x_k)), $$
+    $$ \varphi(x) = \bigl(u,\; z,\; u_i u_j \,(i \le j),\; \max(0, W z + b)\bigr), \qquad
+       u = (x - m) / s, \quad z_k = \Phi^{-1}(\hat F_k(x_k)), $$
 
     with $\hat F_k$ the distribution of column k over all rows: in z heavy tails and singular
-    edges, where logarithms live, are as wide as the bulk.
+    edges, where logarithms live, are as wide as the bulk. So a sample's means, second moments,
+    and random features of its rows.
 
     For samples that are sets of draws, whose order says nothing. `rows` (r, m), draws of many
     parameters, fix m, s and the quantiles of $\hat F$."""
@@ -147,8 +148,9 @@ class Exchangeable(nnx.Module):
         scores = jnp.asarray(_NORMAL_SCORES, weight.dtype)
         z = jax.vmap(lambda x, q: jnp.interp(x, q, scores), 1, 1)(x, self.quantiles[...])
         u = (x - self.center[...][None, :]) / self.spread[...][None, :]
+        i, j = np.triu_indices(x.shape[1])
         bent = jax.nn.relu(z @ weight + self.bias[...][None, :])
-        rows = jnp.concatenate([u, z, bent], axis=1)
+        rows = jnp.concatenate([u, z, u[:, i] * u[:, j], bent], axis=1)
         return jnp.mean(rows, axis=0)
 
 

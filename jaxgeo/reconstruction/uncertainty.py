@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from jaxgeo._typing import Metric, Potential
-from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
 from jaxgeo.reconstruction.fit import LogPartitionFit
-from jaxgeo.reconstruction.splines import SplinePotential
+from jaxgeo.reconstruction.stages import metric_of
 
 
 def interval(
@@ -23,10 +23,11 @@ def interval(
     r"""Lower and upper bound of a quantity that was read off a fit.
 
     The quantity Q of the fit, plus and minus $z_{level}$ standard deviations of Q over
-    `fit.ensemble`: draws from the posterior of the potential, of which the smoothing spline is the
-    mean and the inverse of its normal equations' matrix the covariance, each with a statistic
-    drawn from its likelihood. Such intervals hold on the average over the domain, bias of the
-    smoothing included, and not at every single point: in a sharp crease they are too short.
+    `fit.ensemble`: draws from the posterior of the potential, of which the smoothing spline (with
+    more than two coordinates, the polynomial) is the mean and the inverse of its normal equations'
+    matrix the covariance, each with a statistic drawn from its likelihood. Such intervals hold on
+    the average over the domain, bias of the smoothing included, and not at every single point: in
+    a sharp crease they are too short.
 
     **Arguments:**
 
@@ -50,22 +51,22 @@ def interval(
     1134, for why they cover on the average.
     """
     if fit.ensemble is None:
-        why = f" ({fit.spline_refusal})" if fit.spline_refusal else ""
+        why = f" ({fit.refusal})" if fit.refusal else ""
         raise ValueError(
             f"the fit has no ensemble: its log-partition is that of networks{why}; "
-            "only a SplinePotential (two coordinates, 4,096 samples or more) comes with one"
+            "only splines and polynomials (of 4,096 samples or more) come with one"
         )
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
     chart: Any = fit.natural_coordinates
 
     def of(potential):
-        return quantity(potential, ReparametrizedMetric(HessianMetric(potential), chart))
+        return quantity(potential, metric_of(potential, chart))
 
-    ensemble = fit.ensemble
-    draws = jax.vmap(lambda cells: of(SplinePotential(ensemble.breaks, cells)))(
-        ensemble.coefficients
-    )
+    def of_draw(coefficients):
+        return of(eqx.tree_at(lambda p: p.coefficients, fit.ensemble, coefficients))
+
+    draws = jax.vmap(of_draw)(fit.ensemble.coefficients)
     middle, spread = of(fit.log_partition), jnp.std(draws, axis=0, ddof=1)
     reach = norm.ppf(0.5 + level / 2).astype(spread.dtype) * spread
     return middle - reach, middle + reach

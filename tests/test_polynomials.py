@@ -1,0 +1,180 @@
+"""Potentials that are polynomials of the parameters, against closed forms."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgeo.metrics import HessianMetric
+from jaxgeo.reconstruction import (
+    Identity,
+    PolynomialPotential,
+    Schedule,
+    fit_log_partition,
+    interval,
+)
+from jaxgeo.reconstruction import polynomials as p
+from jaxgeo.report import metric_errors
+from jaxgeo.systems import families
+
+DOMAIN = np.array([[-1.0, 1.0], [0.5, 2.0]])
+DRAWS = 64
+BRIEF = 3 * (Schedule(500, 2e-2, 256),)
+
+
+def normal_samples(n, seed=0):
+    """Parameters (mean, variance), the sums of x and x² of sets of draws, and their metrics."""
+    rng = np.random.default_rng(seed)
+    t = rng.uniform(*DOMAIN.T, (n, 2))
+    x = rng.normal(t[:, :1], np.sqrt(t[:, 1:]), (n, DRAWS))
+    metric = DRAWS * np.stack([1 / t[:, 1], 0 * t[:, 1], 0 * t[:, 1], 0.5 / t[:, 1] ** 2], 1)
+    return t, np.stack([x.sum(1), (x**2).sum(1)], 1), metric.reshape(-1, 2, 2)
+
+
+def chart(t):
+    return jnp.stack([t[0], -0.5]) / t[1]
+
+
+def equations(t, metric, order, dtype=jnp.float64):
+    jets = p.Jets.of(chart, jnp.asarray(t, dtype))
+    return p.Equations(p.template(jets, chart, DOMAIN, metric, order, dtype), jets, metric)
+
+
+def with_coefficients(system, coefficients):
+    return eqx.tree_at(lambda q: q.coefficients, system.potential, jnp.asarray(coefficients))
+
+
+@pytest.fixture(scope="module")
+def exact_normal():
+    """Of exact means: a polynomial of degree 6 of the normal family's log-partition."""
+    t, _, metric = normal_samples(2000)
+    means = DRAWS * np.stack([t[:, 0], t[:, 1] + t[:, 0] ** 2], axis=1)
+    system = equations(t, metric, 6)
+    return with_coefficients(system, system.by_means(means))
+
+
+def test_metric_of_exact_means(exact_normal):
+    t, _, metric = normal_samples(100, seed=1)
+    found = jax.jit(jax.vmap(exact_normal.metric))(jnp.asarray(t))
+    assert metric_errors(np.asarray(found), metric).max() < 2e-3
+
+
+def test_potential_in_natural_coordinates(exact_normal):
+    """ψ(η) = DRAWS (−η₁²/4η₂ − ½ log(−2 η₂)) up to a constant, with its derivatives."""
+
+    def exact(eta):
+        return DRAWS * (-(eta[0] ** 2) / (4 * eta[1]) - jnp.log(-2 * eta[1]) / 2)
+
+    t, _, _ = normal_samples(20, seed=2)
+    eta = jax.vmap(chart)(jnp.asarray(t))
+    np.testing.assert_allclose(jax.jit(jax.vmap(exact_normal.preimage))(eta), t, atol=1e-8)
+    offset = jax.jit(jax.vmap(exact_normal))(eta) - jax.vmap(exact)(eta)
+    assert np.ptp(offset) < 1e-3
+    found, truth = (jax.jit(jax.vmap(HessianMetric(f)))(eta) for f in (exact_normal, exact))
+    assert metric_errors(np.asarray(found), np.asarray(truth)).max() < 2e-3
+    assert np.isnan(exact_normal(jnp.array([0.0, 0.5])))  # no variance is negative
+
+
+def test_log_normalizer_is_the_potential_of_the_chart(exact_normal):
+    t = jnp.array([0.3, 1.1])
+    found = p.log_normalizer(exact_normal, chart, t)
+    np.testing.assert_allclose(found, exact_normal(chart(t)), rtol=1e-8)
+    np.testing.assert_allclose(p.log_normalizer(jnp.sum, chart, t), jnp.sum(chart(t)))
+
+
+def test_members_spread_as_far_as_the_error():
+    """The error of log √det g over many fits, in standard deviations of the members."""
+    points = jnp.asarray(normal_samples(50, seed=3)[0])
+
+    @eqx.filter_jit
+    def logdets(coefficients, potential):
+        q = eqx.tree_at(lambda q: q.coefficients, potential, coefficients)
+        return jnp.linalg.slogdet(jax.vmap(q.metric)(points))[1] / 2
+
+    exact = np.log(DRAWS) - np.log(2 * np.asarray(points)[:, 1] ** 3) / 2
+    ratios = []
+    for seed in range(4):
+        t, f, metric = normal_samples(3000, seed=10 + seed)
+        system = equations(t, metric, 3)
+        no_doubts = np.zeros((*t.shape, p.MEMBERS))
+        coefficients, members = system.by_scatter(f, system.by_means(f), no_doubts)
+        spread = np.std([logdets(jnp.asarray(m), system.potential) for m in members], axis=0)
+        ratios.append((logdets(jnp.asarray(coefficients), system.potential) - exact) / spread)
+    assert 0.7 < np.sqrt(np.mean(np.square(ratios))) < 1.4
+
+
+def test_linear_score_finds_the_statistic_among_features():
+    """Two mixtures of x and x², and two columns of noise that are to get no weight."""
+    t, f, metric = normal_samples(4000)
+    wrong = np.array([[0.5, 0.1], [-0.2, 1.0]])
+    noise = np.random.default_rng(1).normal(size=f.shape)
+    features = np.concatenate([(f - f.mean(axis=0)) @ wrong, noise], axis=1)
+    found, deviations = equations(t, metric, 4).linear_score(features)
+    exact = np.concatenate([np.linalg.inv(wrong), np.zeros((2, 2))])
+    error = np.sqrt((1 - 1 / len(deviations)) * np.sum(deviations**2, axis=0))
+    assert np.abs((found - exact) / error).max() < 4
+    assert (error[:2] < 0.1 * np.abs(exact[:2]).max()).all()
+
+
+def test_likeliest_statistic_undoes_a_mixing():
+    t, f, metric = normal_samples(3000)
+    wrong = np.array([[1.2, 0.05], [-0.1, 0.9]])
+    found, information = equations(t, metric, 3).likeliest((f - f.mean(axis=0)) @ wrong)
+    error = np.sqrt(np.diagonal(np.linalg.inv(information)))
+    assert error.max() < 0.1
+    assert np.abs((found - np.linalg.inv(wrong)).ravel() / error).max() < 4
+
+
+def test_samples_far_from_their_means_lose():
+    t, f, metric = normal_samples(1000)
+    system = equations(t, metric, 3)
+    losses = system.losses(system.by_means(f), f)
+    assert abs(losses.mean() - 2) < 0.2  # χ² of two components
+    f[7] += 1000
+    assert system.losses(system.by_means(f), f)[7] > 100
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (lambda t: jnp.stack([t[0], t[0]]), r"no inverse at t = \[0"),
+        (lambda t: t[:1], "1 natural coordinates of 2 parameters"),
+    ],
+)
+def test_charts_without_inverse_are_refused(bad, message):
+    with pytest.raises(np.linalg.LinAlgError, match=message):
+        p.Jets.of(bad, jnp.array([[0.5, 1.0], [0.25, 1.5]]))
+
+
+def test_affine_charts_are_told_from_bent_ones():
+    t = jnp.asarray(normal_samples(50)[0])
+    assert p.Jets.of(chart, t).bent()
+    assert not p.Jets.of(lambda t: 3 * t[::-1] + 1, t).bent()
+
+
+def test_fit_of_three_parameters():
+    """Sums of the logarithms of Dirichlet draws: metric and 90 % intervals against the closed
+    form, and the posterior's potential against the polynomial's."""
+    rng = np.random.default_rng(0)
+    t = rng.uniform(1, 5, (4096, 3))
+    draws = rng.gamma(t[:, None, :], size=(4096, DRAWS, 3))
+    f = np.log(draws / draws.sum(axis=2, keepdims=True)).sum(axis=1).astype(np.float32)
+    fit = fit_log_partition(
+        f, t.astype(np.float32), key=jax.random.key(0), domain=3 * [[1.0, 5.0]],
+        summary=Identity(), schedules=BRIEF, progress=False,
+    )  # fmt: skip
+    assert isinstance(fit.log_partition, PolynomialPotential)
+    assert fit.refusal is None
+    nodes = jnp.asarray(rng.uniform(1, 5, (200, 3)), jnp.float32)
+    found = np.asarray(jax.jit(jax.vmap(fit.metric))(nodes), np.float64)
+    exact = DRAWS * np.asarray(jax.vmap(families.dirichlet.metric)(nodes), np.float64)
+    assert np.median(metric_errors(found, exact)) < 0.15
+    lower, upper = interval(fit, lambda _, metric: jax.vmap(metric)(nodes))
+    inside = (np.asarray(lower) <= exact) & (exact <= np.asarray(upper))
+    assert 0.7 < inside.mean() < 1
+    x = jnp.asarray(f[0])
+    weights = jax.vmap(lambda t: fit.posterior.log_weight(x, t))(nodes)
+    by_eta = jax.jit(jax.vmap(fit.log_partition))(nodes)
+    expected = nodes @ fit.posterior.statistic(x) - by_eta
+    np.testing.assert_allclose(weights - weights[0], expected - expected[0], atol=0.02)
