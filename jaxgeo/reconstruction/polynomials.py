@@ -3,7 +3,8 @@ r"""A log-partition function of three or more smooth coordinates, as a polynomia
 Where no phase boundary is, few numbers say all: on a box of parameters, with coordinates
 stretched where the metric is large, a polynomial of low degree has a tenth of the freedom of a
 network and needs no training. Its coefficients solve linear equations, and what the samples leave
-open of them is known.
+open of them is known. The statistic that belongs to it is found from the same equations: few
+samples are near each other in many dimensions, so that pairs say little there.
 """
 
 import itertools
