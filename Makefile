@@ -14,7 +14,7 @@ test: .venv/installed ## lint, types, and the test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	XLA_FLAGS="$(QUICK_COMPILE)" $(BIN)/pytest -n 2 --dist loadscope
+	XLA_FLAGS="$(QUICK_COMPILE)" $(BIN)/pytest -n 2 --dist loadscope --max-worker-restart 0
 
 bench: .venv/installed ## the long measurements; writes benchmarks/results
 	$(BIN)/python benchmarks/ising_sampler.py --out benchmarks/results/ising-sampler.json

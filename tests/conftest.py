@@ -7,6 +7,15 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def release_compiled_programs():
+    """Each program holds memory maps, of which Linux gives a process 65,530: the whole suite
+    compiles so many that XLA crashes."""
+    yield
+    jax.clear_caches()

@@ -15,6 +15,7 @@ from jaxgeo.reconstruction import (
     interval,
 )
 from jaxgeo.reconstruction import polynomials as p
+from jaxgeo.reconstruction.stages import Expansion
 from jaxgeo.report import metric_errors
 from jaxgeo.systems import families
 
@@ -30,6 +31,10 @@ def normal_samples(n, seed=0):
     x = rng.normal(t[:, :1], np.sqrt(t[:, 1:]), (n, DRAWS))
     metric = DRAWS * np.stack([1 / t[:, 1], 0 * t[:, 1], 0 * t[:, 1], 0.5 / t[:, 1] ** 2], 1)
     return t, np.stack([x.sum(1), (x**2).sum(1)], 1), metric.reshape(-1, 2, 2)
+
+
+def exact_normal_potential(eta):
+    return DRAWS * (-(eta[0] ** 2) / (4 * eta[1]) - jnp.log(-2 * eta[1]) / 2)
 
 
 def chart(t):
@@ -61,11 +66,8 @@ def test_metric_of_exact_means(exact_normal):
 
 
 def test_potential_in_natural_coordinates(exact_normal):
-    """ψ(η) = DRAWS (−η₁²/4η₂ − ½ log(−2 η₂)) up to a constant, with its derivatives."""
-
-    def exact(eta):
-        return DRAWS * (-(eta[0] ** 2) / (4 * eta[1]) - jnp.log(-2 * eta[1]) / 2)
-
+    """Up to a constant, and with its derivatives."""
+    exact = exact_normal_potential
     t, _, _ = normal_samples(20, seed=2)
     eta = jax.vmap(chart)(jnp.asarray(t))
     np.testing.assert_allclose(jax.jit(jax.vmap(exact_normal.preimage))(eta), t, atol=1e-8)
@@ -97,7 +99,7 @@ def test_members_spread_as_far_as_the_error():
     for seed in range(4):
         t, f, metric = normal_samples(3000, seed=10 + seed)
         system = equations(t, metric, 3)
-        no_doubts = np.zeros((*t.shape, p.MEMBERS))
+        no_doubts = np.zeros((*t.shape, 64))
         coefficients, members = system.by_scatter(f, system.by_means(f), no_doubts)
         spread = np.std([logdets(jnp.asarray(m), system.potential) for m in members], axis=0)
         ratios.append((logdets(jnp.asarray(coefficients), system.potential) - exact) / spread)
@@ -120,10 +122,46 @@ def test_linear_score_finds_the_statistic_among_features():
 def test_likeliest_statistic_undoes_a_mixing():
     t, f, metric = normal_samples(3000)
     wrong = np.array([[1.2, 0.05], [-0.1, 0.9]])
-    found, information = equations(t, metric, 3).likeliest((f - f.mean(axis=0)) @ wrong)
+    system, mixed = equations(t, metric, 3), (f - f.mean(axis=0)) @ wrong
+    found, information, coefficients = system.likeliest(mixed)
     error = np.sqrt(np.diagonal(np.linalg.inv(information)))
     assert error.max() < 0.1
     assert np.abs((found - np.linalg.inv(wrong)).ravel() / error).max() < 4
+    np.testing.assert_allclose(coefficients, system.by_means(mixed @ found), rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def expansion():
+    """Of samples of the normal family, whose statistic is mixed and beside noise."""
+    t, f, _ = normal_samples(4000)
+    noise = np.random.default_rng(1).normal(size=f.shape)
+    features = np.concatenate([(f - f.mean(axis=0)) @ np.array([[1, 2], [3, 4]]), noise], axis=1)
+    return Expansion(exact_normal_potential, chart, jnp.asarray(t), features, DOMAIN), f, t
+
+
+def test_held_out_samples_choose_the_order(expansion):
+    """As low as samples, or exact means, admit; no more than a coefficient for 48 samples."""
+    expansion, f, t = expansion
+    means = DRAWS * np.stack([t[:, 0], t[:, 1] + t[:, 0] ** 2], axis=1)
+    training, held_out = np.split(np.random.default_rng(0).permutation(4000), [3500])
+    for values, order in ((f, 2), (means, 6)):
+        found, losses = expansion.choose(values, training, held_out)
+        seen = losses["orders"]["held_out"]
+        assert found == order
+        assert len(seen) == 5  # order 6 has 69 coefficients, order 7 has 91
+        assert order == 6 or seen[losses["orders"]["kept"]] > min(seen)
+
+
+def test_expansion_finds_statistic_and_metric(expansion):
+    expansion, f, _ = expansion
+    potential, readout, ensemble = expansion.fit(np.zeros((4, 2)), 3, np.arange(4000))
+    found = expansion.features @ np.asarray(readout)
+    slope = np.linalg.lstsq(f - f.mean(axis=0), found, rcond=None)[0]
+    np.testing.assert_allclose(slope / np.outer(1 / f.std(0), f.std(0)), np.eye(2), atol=0.1)
+    nodes, _, exact = normal_samples(100, seed=1)
+    errors = metric_errors(np.asarray(jax.vmap(potential.metric)(jnp.asarray(nodes))), exact)
+    assert np.median(errors) < 0.1
+    assert ensemble.coefficients.shape == (64, *potential.coefficients.shape)
 
 
 def test_samples_far_from_their_means_lose():

@@ -1,4 +1,4 @@
-"""Natural coordinates that are learned, for families that do not come with any."""
+"""Natural coordinates: the parameters themselves, or learned."""
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,17 @@ from jaxtyping import Array, Float
 from jaxgeo._typing import Point
 
 
-class LearnedChart(nnx.Module):
-    r"""Coordinates $\eta(t) = u + N(u)$, with $u$ the point scaled to $[-1, 1]^d$ over the domain.
+def identity(t: Point) -> Point:
+    """The parameters themselves as natural coordinates."""
+    return t
 
-    $N$ is a small network that starts at zero, so the chart starts as the identity and bends as
-    far as the samples ask for (method: curved families have no natural coordinates of their own;
-    any analytic two-dimensional metric is a Hessian metric in some chart, none need be in d ≥ 3).
+
+class LearnedChart(nnx.Module):
+    r"""For families without natural coordinates: $\eta(t) = u + N(u)$.
+
+    $u$ is the point scaled to $[-1, 1]^d$ over the domain, and $N$ a small network that starts at
+    zero, so the chart starts as the identity and bends as far as the samples ask for. Any analytic
+    two-dimensional metric is a Hessian metric in some chart; in d ≥ 3 none need be.
     """
 
     def __init__(self, domain: Float[Array, "d 2"], *, width: int = 32, rngs: nnx.Rngs):

@@ -1,4 +1,6 @@
-"""Splines of two coordinates held convex by a barrier."""
+"""Metrics held positive, and splines of two coordinates held convex by a barrier."""
+
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sparse
@@ -8,6 +10,15 @@ from jaxgeo.reconstruction.splines import BandedCholesky, bends, frames
 BARRIER = 0.005
 PATIENCE = 5
 """Newton steps at each weight on the path to the convex minimum."""
+
+
+def with_eigenvalues(
+    change: Callable[[np.ndarray], np.ndarray], metric: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
+    """Symmetric matrices (n, d, d) with changed eigenvalues, in units (d,) of coordinates."""
+    units = np.outer(unit, unit)
+    values, vectors = np.linalg.eigh(metric / units)
+    return np.einsum("nij,nj,nkj->nik", vectors, change(values), vectors) * units
 
 
 def convex_spline(

@@ -13,13 +13,13 @@ from jaxtyping import Array, Float
 
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Chart, Metric
-from jaxgeo.reconstruction.charts import LearnedChart
+from jaxgeo.reconstruction.charts import LearnedChart, identity
 from jaxgeo.reconstruction.objectives import (
     PairModel,
     pairwise_mismatch,
     posterior_cross_entropy,
 )
-from jaxgeo.reconstruction.polynomials import PolynomialPotential
+from jaxgeo.reconstruction.polynomials import PolynomialPotential, metric_of
 from jaxgeo.reconstruction.posteriors import BregmanPosterior, Statistic
 from jaxgeo.reconstruction.potentials import MeanPotential
 from jaxgeo.reconstruction.samples import (
@@ -40,8 +40,6 @@ from jaxgeo.reconstruction.stages import (
     Replacement,
     Smoothing,
     each,
-    identity,
-    metric_of,
     raise_unless_successful,
 )
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales

@@ -19,7 +19,10 @@ from jaxtyping import Array, Float, Int
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from jaxgeo._linalg import HIGHEST
-from jaxgeo._typing import Chart, Point, Scalar
+from jaxgeo._typing import Chart, Metric, Point, Scalar
+from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
+from jaxgeo.reconstruction.charts import identity
+from jaxgeo.reconstruction.convexity import with_eigenvalues
 from jaxgeo.reconstruction.profile import Contest, likeliest_readout
 
 ORDERS = range(2, 8)
@@ -36,8 +39,6 @@ GROUPS = 16
 """Of samples, for the jackknife."""
 CANDIDATES = 4096
 """Parameters that compete for each sample in the likelihood of the statistic."""
-MEMBERS = 64
-"""Draws that stand for the uncertainty."""
 FLOOR = 1e-2
 """The metrics that set weights are at least this much of their mean."""
 JITTER = 1e-9
@@ -138,6 +139,14 @@ def log_normalizer(potential, chart: Chart, t: Point) -> Scalar:
     return potential.at(t) if isinstance(potential, PolynomialPotential) else potential(chart(t))
 
 
+def metric_of(potential: Any, chart: Chart) -> Metric:
+    """The Fisher metric of any potential, in the coordinates that the chart starts from."""
+    if isinstance(potential, PolynomialPotential):
+        return potential.metric
+    metric = HessianMetric(potential)
+    return metric if chart is identity else ReparametrizedMetric(metric, chart)
+
+
 class Jets(NamedTuple):
     """What a chart does at the parameters of samples."""
 
@@ -175,9 +184,7 @@ class Jets(NamedTuple):
 def bounded(metric: np.ndarray) -> np.ndarray:
     """Metrics (n, d, d) with eigenvalues of at least `FLOOR` of their mean's size."""
     unit = np.sqrt(np.diagonal(metric.mean(axis=0)))
-    sizes, vectors = np.linalg.eigh(metric / np.outer(unit, unit))
-    sizes = np.maximum(sizes, FLOOR)
-    return np.einsum("nij,nj,nkj->nik", vectors, sizes, vectors) * np.outer(unit, unit)
+    return with_eigenvalues(lambda values: np.maximum(values, FLOOR), metric, unit)
 
 
 def template(
@@ -299,22 +306,24 @@ class Equations:
         columns = [_columns(self.potential, t) for _, t in self._parameters()]
         return np.concatenate([np.asarray(c, np.float64) for c in columns])
 
-    def likeliest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def likeliest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The likeliest R (d, d) for values R in the place of `values` (n, d), each R with its own
-        potential by means (`profile.py`), and the information about R."""
+        potential by means (`profile.py`); the information about R; and the c (M,) with it."""
         n, d = values.shape
         entries = np.einsum("na,kb->nkab", values, np.eye(d)).reshape(n, d, d * d)
+        coefficients = self.by_means(entries)
         contest = Contest(
             values,
             self.jets.eta - self.jets.eta.mean(axis=0),
-            self.columns() @ self.by_means(entries),
+            self.columns() @ coefficients,
             np.random.default_rng(0).permutation(n)[:CANDIDATES],
         )
-        return likeliest_readout(contest, np.eye(d), np.zeros(d * d))
+        mixing, information = likeliest_readout(contest, np.eye(d), np.zeros(d * d))
+        return mixing, information, coefficients @ mixing.ravel()
 
     def by_scatter(self, values, coefficients, doubts) -> tuple[np.ndarray, np.ndarray]:
-        """The c of both, residuals being those from `coefficients`; and draws (MEMBERS, M) of what
-        is left open, with `doubts` (n, d, MEMBERS) of the values."""
+        """The c of both, residuals being those from `coefficients`; and draws (K, M) of what is
+        left open, with `doubts` (n, d, K) of the values."""
         i, j = np.triu_indices(values.shape[1])
         root = np.where(i == j, 0.5, 1.0) ** 0.5
         matrix: Any = 0.0

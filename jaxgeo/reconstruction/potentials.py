@@ -66,7 +66,7 @@ class ConvexPotential(nnx.Module):
             return jax.nn.softplus(h @ jax.nn.softplus(positive) + x @ weight + bias), None
 
         rest = (self.positive[...], self.weights[1:], self.biases[1:])
-        # unrolled: a loop costs twice the time, and takes twice as long to compile
+        # unrolled: few layers make no large program, and a loop is slower
         h, _ = jax.lax.scan(layer, first, rest, unroll=True)
         bowl = 0.5 * jax.nn.softplus(self.quadratic[...]) * jnp.sum(x**2)
         return self.scale[...] * (

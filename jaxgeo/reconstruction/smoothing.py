@@ -33,7 +33,7 @@ import scipy.sparse as sparse
 from scipy.ndimage import binary_dilation
 from scipy.sparse.linalg import spsolve
 
-from jaxgeo.reconstruction.convexity import convex_spline
+from jaxgeo.reconstruction.convexity import convex_spline, with_eigenvalues
 from jaxgeo.reconstruction.profile import Contest, most_evident_readout
 from jaxgeo.reconstruction.splines import BandedCholesky, TensorSplines, bends, frames, scaled
 
@@ -264,10 +264,7 @@ def _breaks(eta: np.ndarray, metric: np.ndarray) -> list[np.ndarray]:
 
 def clip(metric: np.ndarray, nugget: np.ndarray) -> np.ndarray:
     """The positive part of symmetric matrices (n, 2, 2), plus the diagonal `nugget`."""
-    unit = np.sqrt(nugget)
-    values, vectors = np.linalg.eigh(metric / np.outer(unit, unit))
-    values = np.maximum(values, 0) + 1
-    return np.einsum("nij,nj,nkj->nik", vectors, values, vectors) * np.outer(unit, unit)
+    return with_eigenvalues(lambda values: np.maximum(values, 0) + 1, metric, np.sqrt(nugget))
 
 
 def _chi_squares(rows: Rows, coefficients, values) -> np.ndarray:

@@ -12,8 +12,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from jaxgeo._results import RESULTS, describe
-from jaxgeo._typing import Chart, Metric, Point
-from jaxgeo.metrics import HessianMetric, ReparametrizedMetric
+from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction.objectives import (
     PosteriorModel,
     dispersion_mismatch,
@@ -21,17 +20,16 @@ from jaxgeo.reconstruction.objectives import (
     posterior_mismatch,
 )
 from jaxgeo.reconstruction.polynomials import (
-    MEMBERS,
     ORDERS,
     SAMPLES_PER_COEFFICIENT,
     Equations,
     Jets,
-    PolynomialPotential,
     bounded,
+    metric_of,
     template,
 )
 from jaxgeo.reconstruction.potentials import ConvexPotential, MeanPotential
-from jaxgeo.reconstruction.smoothing import STRENGTHS, choose_strength, smooth, smoothest
+from jaxgeo.reconstruction.smoothing import MEMBERS, STRENGTHS, choose_strength, smooth, smoothest
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
@@ -114,19 +112,6 @@ class NetworkFit(NamedTuple):
         )  # fmt: skip
 
 
-def metric_of(potential: Any, chart: Chart) -> Metric:
-    """The Fisher metric in the coordinates that the chart maps to natural ones."""
-    if isinstance(potential, PolynomialPotential):
-        return potential.metric
-    metric = HessianMetric(potential)
-    return metric if chart is identity else ReparametrizedMetric(metric, chart)
-
-
-def identity(t: Point) -> Point:
-    """The parameters themselves as natural coordinates."""
-    return t
-
-
 class Replacement(abc.ABC):
     """What may take the place of a network: the solution of linear or convex equations."""
 
@@ -135,6 +120,10 @@ class Replacement(abc.ABC):
 
     def __init__(self, network, chart, t, features):
         self.network, self.chart, self.t, self.features = network, chart, t, features
+
+    @abc.abstractmethod
+    def metrics(self, potential) -> Array:
+        """Of every sample, (n, d, d): positive definite if the potential is convex there."""
 
     @abc.abstractmethod
     def choose(self, values, training, held_out) -> tuple[float, dict[str, Any]]:
@@ -159,8 +148,7 @@ class Replacement(abc.ABC):
             )
         # held-out samples, having judged, join in
         found = self.fit(readout, choice, np.arange(len(self.t)))
-        metrics = each(metric_of(found[0], self.chart), self.t)
-        lowest = np.linalg.eigvalsh(np.asarray(metrics, np.float64))[:, 0]
+        lowest = np.linalg.eigvalsh(np.asarray(self.metrics(found[0]), np.float64))[:, 0]
         if not (lowest > 0).all():
             share = f"{len(lowest) - (lowest > 0).sum()} of {len(lowest)}"
             raise np.linalg.LinAlgError(f"potential not convex at {share} samples")
@@ -174,9 +162,12 @@ class Smoothing(Replacement):
 
     def __init__(self, network, chart, t, features, penalty, curvature):
         super().__init__(network, chart, t, features)
-        eta = each(chart, t)
-        self.metric = np.asarray(each(HessianMetric(network), eta), np.float64)
-        self.penalty, self.curvature, self.eta = penalty, curvature, np.asarray(eta, np.float64)
+        self.penalty, self.curvature = penalty, curvature
+        self.eta = np.asarray(each(chart, t), np.float64)
+        self.metric = np.asarray(self.metrics(network), np.float64)
+
+    def metrics(self, potential):
+        return each(HessianMetric(potential), jnp.asarray(self.eta, self.t.dtype))
 
     def choose(self, values, training, held_out):
         strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
@@ -204,8 +195,10 @@ class Expansion(Replacement):
         super().__init__(network, chart, t, features)
         self.domain = domain
         self.jets = Jets.of(chart, t)
-        metric = np.asarray(each(metric_of(network, chart), t), np.float64)
-        self.metric = bounded(metric)
+        self.metric = bounded(np.asarray(self.metrics(network), np.float64))
+
+    def metrics(self, potential):
+        return each(metric_of(potential, self.chart), self.t)
 
     def _equations(self, order, rows) -> Equations:
         jets, metric = Jets(*(a[rows] for a in self.jets)), self.metric[rows]
@@ -230,31 +223,29 @@ class Expansion(Replacement):
     def fit(self, readout, choice, rows):
         equations, features = self._equations(choice, rows), self.features[rows]
         score, deviations = equations.linear_score(features)
-        mixing, information = equations.likeliest(features @ score)
+        mixing, information, by_means = equations.likeliest(features @ score)
         readout = score @ mixing
         values = features @ readout
-        doubts = features @ _doubts(features, readout, mixing, information, deviations)
+        spread = features @ doubts(features, readout, mixing, information, deviations, MEMBERS)
         potential, ensemble = (
             eqx.tree_at(
                 lambda p: p.coefficients, equations.potential, jnp.asarray(c, self.t.dtype)
             )
-            for c in equations.by_scatter(
-                values, equations.by_means(values), doubts.reshape(*values.shape, MEMBERS)
-            )
+            for c in equations.by_scatter(values, by_means, spread.reshape(*values.shape, MEMBERS))
         )
         return potential, jnp.asarray(readout, self.t.dtype), ensemble
 
 
-def _doubts(features, readout, mixing, information, deviations) -> np.ndarray:
-    """Draws (r, d MEMBERS) of what is left open of the readout: its mixing by the likelihood, and
+def doubts(features, readout, mixing, information, deviations, draws: int) -> np.ndarray:
+    """Draws (r, d draws) of what is left open of the readout: its mixing by the likelihood, and
     what is not mixing by the jackknife."""
     d, groups = len(mixing), len(deviations)
     rng = np.random.default_rng(2)
-    noise, other = (rng.normal(size=(m, MEMBERS)) for m in (groups, d * d))
+    noise, other = (rng.normal(size=(m, draws)) for m in (groups, d * d))
     turned = np.linalg.solve(np.linalg.cholesky(information).T, other)
-    turned = np.linalg.solve(mixing, turned.reshape(d, d * MEMBERS))
+    turned = np.linalg.solve(mixing, turned.reshape(d, d * draws))
     moved = np.einsum("krd,km->rdm", deviations @ mixing, noise * np.sqrt(1 - 1 / groups))
-    moved = moved.reshape(len(readout), d * MEMBERS)
+    moved = moved.reshape(len(readout), d * draws)
     values = features @ readout
     shared = np.linalg.solve(values.T @ values, (values.T @ features) @ moved)
     return moved + readout @ (turned - shared)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxgeo._typing import Metric, Potential
 from jaxgeo.reconstruction.fit import LogPartitionFit
-from jaxgeo.reconstruction.stages import metric_of
+from jaxgeo.reconstruction.polynomials import metric_of
 
 
 def interval(
