@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction import (
@@ -171,6 +172,40 @@ def test_samples_far_from_their_means_lose():
     assert abs(losses.mean() - 2) < 0.2  # χ² of two components
     f[7] += 1000
     assert system.losses(system.by_means(f), f)[7] > 100
+
+
+def test_nearest_is_the_minimum_of_a_quadratic_program():
+    rng = np.random.default_rng(0)
+    planes, heights = rng.normal(size=(6, 10)), rng.normal(size=6)
+    above = {"type": "ineq", "fun": lambda x: planes @ x - heights}
+    expected = minimize(lambda x: x @ x, np.zeros(10), constraints=above, tol=1e-12).x
+    np.testing.assert_allclose(p.nearest(planes, heights), expected, atol=1e-6)
+    np.testing.assert_array_equal(p.nearest(planes, -np.ones(6)), np.zeros(10))
+
+
+def test_planes_without_a_common_side_are_refused():
+    with pytest.raises(np.linalg.LinAlgError, match="no polynomial is convex"):
+        p.nearest(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([1.0, 1.0]))
+
+
+def test_a_polynomial_that_is_not_convex_somewhere_is_moved_as_little_as_need_be(exact_normal):
+    t, _, metric = normal_samples(300)
+    system = equations(t, metric, 6)
+    everything = p.Solved(sum(np.einsum("nim,nik->mk", g, g) for _, _, g in system.chunks(False)))
+    good = np.asarray(exact_normal.coefficients)
+    np.testing.assert_array_equal(system.convex(good, everything), good)
+
+    def lowest(coefficients):
+        metrics = jax.vmap(with_coefficients(system, coefficients).metric)(jnp.asarray(t))
+        return np.linalg.eigvalsh(system.frames @ metrics @ system.frames.transpose(0, 2, 1))[:, 0]
+
+    bad = good + 25 * everything.color(np.random.default_rng(0).normal(size=(len(good), 1)))[:, 0]
+    found = system.convex(bad, everything)
+    assert lowest(bad).min() < -0.1
+    assert p.LEAST <= lowest(found).min() < 3 * p.LEAST
+
+    root = np.linalg.inv(everything.color(np.eye(len(good))))
+    assert np.linalg.norm(root @ (found - bad)) < np.linalg.norm(root @ (good - bad))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxgeo.reconstruction import (
     ConvexPotential,
     Dense,
+    Exchangeable,
     Identity,
     LearnedChart,
     MeanPotential,
@@ -118,6 +119,26 @@ def test_no_default_summary_for_odd_shapes():
 
 def test_identity_flattens():
     assert Identity(jnp.float32)(jnp.arange(6).reshape(2, 3)).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_exchangeable_summary_knows_no_order():
+    rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    summary = Exchangeable(rows, features=8, rngs=nnx.Rngs(0))
+    found = summary(jnp.asarray(rows))
+    assert found.shape == (20,)
+    u = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    i, j = np.triu_indices(3)
+    np.testing.assert_allclose(found[6:12], (u.T @ u / 12)[i, j], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, summary(jnp.asarray(rows[::-1])), rtol=1e-5, atol=1e-6)
+    each = np.mean([summary(jnp.asarray(row[None])) for row in rows], axis=0)
+    np.testing.assert_allclose(found, each, rtol=1e-5, atol=1e-6)
+
+
+def test_an_exchangeable_summary_widens_the_edge_of_a_column():
+    rows = np.exp(3 * np.random.default_rng(0).normal(size=(20_000, 1))).astype(np.float32)
+    summary = Exchangeable(rows, features=1, rngs=nnx.Rngs(0))
+    score = np.array([summary(jnp.asarray(row[None]))[1] for row in rows[:200]])
+    np.testing.assert_allclose(score, np.log(rows[:200, 0]) / 3, atol=0.1)
 
 
 def test_whitening_gives_unit_covariance_and_drops_dead_directions():

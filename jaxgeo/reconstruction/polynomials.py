@@ -17,6 +17,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float, Int
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import nnls
 
 from jaxgeo._linalg import HIGHEST
 from jaxgeo._typing import Chart, Metric, Point, Scalar
@@ -41,6 +42,10 @@ CANDIDATES = 4096
 """Parameters that compete for each sample in the likelihood of the statistic."""
 FLOOR = 1e-2
 """The metrics that set weights are at least this much of their mean."""
+LEAST = 0.01
+"""Of a sample's metric that sets its weight, the potential's is to be at least this much."""
+PLANES, ROUNDS = 64, 20
+"""Samples that convexity is newly asked of in a round; rounds at most."""
 JITTER = 1e-9
 """Of the diagonal of the equations: what rounding leaves of directions that no sample fixes."""
 
@@ -225,6 +230,11 @@ def _slopes(potential: PolynomialPotential, t: Float[Array, "n d"]) -> Float[Arr
 
 
 @eqx.filter_jit
+def _metrics(potential: PolynomialPotential, t: Float[Array, "n d"]) -> Float[Array, "n d d"]:
+    return jax.vmap(potential.metric)(t)
+
+
+@eqx.filter_jit
 def _bends(potential: PolynomialPotential, t: Float[Array, "n d"]) -> Float[Array, "n M d d"]:
     return jax.vmap(jax.jacfwd(jax.jacfwd(potential.columns)))(t)
 
@@ -247,16 +257,22 @@ class Equations:
     def chunks(self, scatter: bool):
         """Rows, their J f in frames, gradients (k, d, M) in frames, Hessians (k, d, d, M)."""
         for rows, t in self._parameters():
-            frame, jacobian = self.frames[rows], self.jets.jacobian[rows]
-            gradient = np.asarray(_slopes(self.potential, t), np.float64).transpose(0, 2, 1)
-            found: list[Any] = [rows, frame @ jacobian.transpose(0, 2, 1), frame @ gradient]
+            pull = self.frames[rows] @ self.jets.jacobian[rows].transpose(0, 2, 1)
+            gradient = self._gradients(t)
+            found: list[Any] = [rows, pull, self.frames[rows] @ gradient]
             if scatter:
-                hessian = np.asarray(_bends(self.potential, t), np.float64).transpose(0, 2, 3, 1)
-                mean = np.linalg.solve(jacobian.transpose(0, 2, 1), gradient)
-                hessian = hessian - np.einsum("nkab,nkm->nabm", self.jets.second[rows], mean)
-                hessian = np.einsum("nia,nabm->nibm", frame, hessian)
-                found.append(np.einsum("njb,nibm->nijm", frame, hessian))
+                found.append(self._hessians(rows, t, gradient))
             yield found
+
+    def _gradients(self, t) -> np.ndarray:
+        return np.asarray(_slopes(self.potential, t), np.float64).transpose(0, 2, 1)
+
+    def _hessians(self, rows, t, gradient) -> np.ndarray:
+        hessian = np.asarray(_bends(self.potential, t), np.float64).transpose(0, 2, 3, 1)
+        mean = np.linalg.solve(self.jets.jacobian[rows].transpose(0, 2, 1), gradient)
+        hessian = hessian - np.einsum("nkab,nkm->nabm", self.jets.second[rows], mean)
+        hessian = np.einsum("nia,nabm->nibm", self.frames[rows], hessian)
+        return np.einsum("njb,nibm->nijm", self.frames[rows], hessian)
 
     def by_means(self, values: np.ndarray) -> np.ndarray:
         """The c (M, ...) of least squares of the means alone, of values (n, d, ...)."""
@@ -322,8 +338,8 @@ class Equations:
         return mixing, information, coefficients @ mixing.ravel()
 
     def by_scatter(self, values, coefficients, doubts) -> tuple[np.ndarray, np.ndarray]:
-        """The c of both, residuals being those from `coefficients`; and draws (K, M) of what is
-        left open, with `doubts` (n, d, K) of the values."""
+        """The c of both, residuals being those from `coefficients`, convex at every sample; and
+        draws (K, M) of what is left open, with `doubts` (n, d, K) of the values."""
         i, j = np.triu_indices(values.shape[1])
         root = np.where(i == j, 0.5, 1.0) ** 0.5
         matrix: Any = 0.0
@@ -340,7 +356,40 @@ class Equations:
         solved = Solved(matrix)
         found, shifts = np.split(solved.solve(moments), [1], axis=1)
         noise = np.random.default_rng(1).normal(size=shifts.shape)
-        return found[:, 0], (found + shifts + solved.color(noise)).T
+        convex = self.convex(found[:, 0], solved)
+        return convex, (convex[:, None] + shifts + solved.color(noise)).T
+
+    def convex(self, coefficients: np.ndarray, solved: "Solved") -> np.ndarray:
+        """The c nearest to the coefficients, in standard errors, for which the metric of every
+        sample is at least `LEAST` of the one that sets its weight: cutting planes, each set by
+        least distance programming (Lawson & Hanson 1974, *Solving Least Squares Problems*, §23.4).
+
+        **Fails:** `LinAlgError` if there are none, or not in `ROUNDS`."""
+        white = solved.color(np.eye(len(coefficients)))
+        planes, found = np.zeros((0, len(coefficients))), coefficients
+        for _ in range(ROUNDS):
+            potential = eqx.tree_at(
+                lambda p: p.coefficients,
+                self.potential,
+                jnp.asarray(found, self.potential.domain.dtype),
+            )
+            metrics = [
+                np.asarray(_metrics(potential, t), np.float64) for _, t in self._parameters()
+            ]
+            seen = self.frames @ np.concatenate(metrics) @ self.frames.transpose(0, 2, 1)
+            lowest, vectors = np.linalg.eigh(seen)
+            rows = np.argsort(lowest[:, 0])[:PLANES]
+            rows = rows[lowest[rows, 0] < LEAST]
+            if len(rows) == 0:
+                return found
+            t = jnp.asarray(self.jets.t[rows], self.potential.domain.dtype)
+            v = vectors[rows, :, 0]
+            hessian = self._hessians(rows, t, self._gradients(t))
+            planes = np.concatenate([planes, np.einsum("ni,nijm,nj->nm", v, hessian, v)])
+            found = coefficients + white @ nearest(
+                planes @ white, 2 * LEAST - planes @ coefficients
+            )
+        raise np.linalg.LinAlgError(f"not convex at {len(rows)} samples after {ROUNDS} rounds")
 
     def losses(self, coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
         """χ² of every sample's statistic about its mean."""
@@ -349,6 +398,16 @@ class Equations:
             rest = np.einsum("nak,nk->na", pull, values[rows]) - gradient @ coefficients
             found.append(np.sum(rest**2, axis=1))
         return np.concatenate(found)
+
+
+def nearest(planes: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """The smallest x with planes x ≥ heights."""
+    target = np.r_[np.zeros(planes.shape[1]), 1.0]
+    both = np.c_[planes, heights].T
+    rest = both @ nnls(both, target)[0] - target
+    if not np.abs(rest[-1]) > 1e-9:
+        raise np.linalg.LinAlgError("no polynomial is convex at every sample")
+    return -rest[:-1] / rest[-1]
 
 
 class Solved:
