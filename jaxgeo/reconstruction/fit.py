@@ -126,11 +126,11 @@ def fit_log_partition(
        which use the scatter $\mathrm{Cov}[f|\eta] = \nabla^2\psi(\eta)$ too, beside the likeliest
        statistic: with two natural coordinates a `SplinePotential` (`smoothing.py`), with three or
        more, as many as parameters, a `PolynomialPotential` (`polynomials.py`). Otherwise, or
-       should it not be convex at every sample, or held-out samples not prefer it (`refusal` says),
-       the network is trained on: together with $f$ by the likelihood of the Bregman posterior over
-       the prior, $f$ moving within what the pairs leave open; last by the score of Dawid &
-       Sebastiani, for the scatter. Other networks learn from that $f$ what it did, each from a
-       beginning of its own, and ψ is the mean of all (`MeanPotential`).
+       should held-out samples not prefer it, or no such solution be convex at every sample
+       (`refusal` says), the network is trained on: together with $f$ by the likelihood of the
+       Bregman posterior over the prior, $f$ moving within what the pairs leave open; last by the
+       score of Dawid & Sebastiani, for the scatter. Other networks learn from that $f$ what it
+       did, each from a beginning of its own, and ψ is the mean of all (`MeanPotential`).
 
     **Arguments:**
 
