@@ -35,6 +35,7 @@ from jaxgeo.reconstruction.samples import (
 )
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.stages import (
+    CrossEntropies,
     Expansion,
     NetworkFit,
     Replacement,
@@ -263,15 +264,15 @@ def fit_log_partition(
         refusal=refusal,
         posterior=BregmanPosterior(potential, chart, f, jnp.asarray(bounds, dtype)),
         result=_judge(metric, t[training], scale, entropies, history),
-        held_out_cross_entropy=entropies[0],
-        held_out_cross_entropy_error=entropies[1],
-        training_cross_entropy=entropies[2],
+        held_out_cross_entropy=entropies.mean,
+        held_out_cross_entropy_error=entropies.error,
+        training_cross_entropy=float(entropies.training.mean()),
         scale=scale,
         scale_error=scale_error,
         history=history,
     )
     if throw:
-        beside = f", on samples seen {entropies[2]:.4g}"
+        beside = f", on samples seen {fit.training_cross_entropy:.4g}"
         raise_unless_successful("fit_log_partition", fit, beside)
     return fit
 
@@ -366,8 +367,8 @@ def _uniform(key, shape, bounds, dtype) -> Float[Array, "m d"]:
 
 def _cross_entropies(
     potential, chart, values, t, training, held_out, bounds, key
-) -> tuple[float, float, float]:
-    """Held-out posterior cross-entropy, its standard error, and the same on training samples."""
+) -> CrossEntropies:
+    """Of the posterior among the same candidates, whatever the potential."""
     candidates = _uniform(key, (CANDIDATES, t.shape[1]), bounds, t.dtype)
     both = []
     for rows in (held_out, training[: len(held_out)]):
@@ -375,14 +376,12 @@ def _cross_entropies(
             potential, chart, values[rows], t[rows], candidates
         )
         both.append(np.asarray(nats, np.float64))
-    seen, unseen = both[1], both[0]
-    error = float(unseen.std() / np.sqrt(len(unseen)))
-    return float(unseen.mean()), error, float(seen.mean())
+    return CrossEntropies(*both)
 
 
 def _judge(metric, t, scale, entropies, history) -> Any:
     """Whether the fit may be called one."""
-    unseen, error, seen = entropies
+    unseen, error, seen = entropies.mean, entropies.error, entropies.training.mean()
     losses = [trace.held_out_loss for trace in history.values() if isinstance(trace, Trace)]
     if not np.isfinite(np.concatenate([[unseen], *losses])).all():
         return RESULTS.nonfinite

@@ -112,11 +112,29 @@ class NetworkFit(NamedTuple):
         )  # fmt: skip
 
 
+class CrossEntropies(NamedTuple):
+    """Nats by which each sample misses its own parameter among others of the prior."""
+
+    held_out: np.ndarray
+    training: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Of held-out samples."""
+        return float(self.held_out.mean())
+
+    @property
+    def error(self) -> float:
+        """Standard error of `mean`."""
+        return standard_error(self.held_out)
+
+
+def standard_error(values: np.ndarray) -> float:
+    return float(values.std() / np.sqrt(len(values)))
+
+
 class Replacement(abc.ABC):
     """What may take the place of a network: the solution of linear or convex equations."""
-
-    benefit: float
-    """By so many standard errors it may miss held-out samples by more than the network does."""
 
     def __init__(self, network, chart, t, features):
         self.network, self.chart, self.t, self.features = network, chart, t, features
@@ -124,6 +142,11 @@ class Replacement(abc.ABC):
     @abc.abstractmethod
     def metrics(self, potential) -> Array:
         """Of every sample, (n, d, d): positive definite if the potential is convex there."""
+
+    @abc.abstractmethod
+    def tolerated(self, rough: CrossEntropies, worse: np.ndarray) -> float:
+        """By how many nats it may miss held-out samples by more than the network does: `rough`
+        are the network's, `worse` the differences."""
 
     @abc.abstractmethod
     def choose(self, values, training, held_out) -> tuple[float, dict[str, Any]]:
@@ -141,10 +164,11 @@ class Replacement(abc.ABC):
         choice, losses = self.choose(self.features @ readout, training, held_out)
         entropies = cross_entropies(*self.fit(readout, choice, training)[:2])
         rough = cross_entropies(self.network, jnp.asarray(readout, self.t.dtype))
-        if not entropies[0] < rough[0] + self.benefit * rough[1]:
+        worse = entropies.held_out - rough.held_out
+        if not worse.mean() <= self.tolerated(rough, worse):
             raise np.linalg.LinAlgError(
-                f"held-out samples prefer the network: {rough[0]:.4g} ± {rough[1]:.2g} nats "
-                f"against {entropies[0]:.4g}"
+                f"held-out samples prefer the network: {rough.mean:.4g} ± {rough.error:.2g} nats "
+                f"against {entropies.mean:.4g}"
             )
         # held-out samples, having judged, join in
         found = self.fit(readout, choice, np.arange(len(self.t)))
@@ -158,13 +182,14 @@ class Replacement(abc.ABC):
 class Smoothing(Replacement):
     """A spline of two natural coordinates, and the likeliest statistic with it."""
 
-    benefit = 1.0
-
     def __init__(self, network, chart, t, features, penalty, curvature):
         super().__init__(network, chart, t, features)
         self.penalty, self.curvature = penalty, curvature
         self.eta = np.asarray(each(chart, t), np.float64)
         self.metric = np.asarray(self.metrics(network), np.float64)
+
+    def tolerated(self, rough, worse):
+        return rough.error
 
     def metrics(self, potential):
         return each(HessianMetric(potential), jnp.asarray(self.eta, self.t.dtype))
@@ -189,13 +214,14 @@ class Expansion(Replacement):
     """A polynomial of the parameters, and the likeliest mixing of the linear score that belongs to
     it. It cannot bend sharply, so at a phase boundary the network stays."""
 
-    benefit = 0.0
-
     def __init__(self, network, chart, t, features, domain):
         super().__init__(network, chart, t, features)
         self.domain = domain
         self.jets = Jets.of(chart, t)
         self.metric = bounded(np.asarray(self.metrics(network), np.float64))
+
+    def tolerated(self, rough, worse):
+        return standard_error(worse)
 
     def metrics(self, potential):
         return each(metric_of(potential, self.chart), self.t)
