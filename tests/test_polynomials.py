@@ -1,11 +1,13 @@
 """Potentials that are polynomials of the parameters, against closed forms."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 
 from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction import (
@@ -47,17 +49,13 @@ def equations(t, metric, order, dtype=jnp.float64):
     return p.Equations(p.template(jets, chart, DOMAIN, metric, order, dtype), jets, metric)
 
 
-def with_coefficients(system, coefficients):
-    return eqx.tree_at(lambda q: q.coefficients, system.potential, jnp.asarray(coefficients))
-
-
 @pytest.fixture(scope="module")
 def exact_normal():
     """Of exact means: a polynomial of degree 6 of the normal family's log-partition."""
     t, _, metric = normal_samples(2000)
     means = DRAWS * np.stack([t[:, 0], t[:, 1] + t[:, 0] ** 2], axis=1)
     system = equations(t, metric, 6)
-    return with_coefficients(system, system.by_means(means))
+    return system.potential.with_coefficients(system.by_means(means))
 
 
 def test_metric_of_exact_means(exact_normal):
@@ -92,8 +90,8 @@ def test_members_spread_as_far_as_the_error():
 
     @eqx.filter_jit
     def logdets(coefficients, potential):
-        q = eqx.tree_at(lambda q: q.coefficients, potential, coefficients)
-        return jnp.linalg.slogdet(jax.vmap(q.metric)(points))[1] / 2
+        found = potential.with_coefficients(coefficients)
+        return jnp.linalg.slogdet(jax.vmap(found.metric)(points))[1] / 2
 
     exact = np.log(DRAWS) - np.log(2 * np.asarray(points)[:, 1] ** 3) / 2
     ratios = []
@@ -188,6 +186,18 @@ def test_planes_without_a_common_side_are_refused():
         p.nearest(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([1.0, 1.0]))
 
 
+def test_planes_that_are_not_met_in_time_are_told(exact_normal, monkeypatch):
+    t, _, metric = normal_samples(50)
+    system = equations(t, metric, 6)
+    everything = p.Solved(np.eye(len(exact_normal.coefficients)))
+    monkeypatch.setattr(p, "ROUNDS", 1)
+    with pytest.raises(np.linalg.LinAlgError, match="not convex at 50 samples after 1 rounds"):
+        system.convex(-np.asarray(exact_normal.coefficients), everything)
+    monkeypatch.setattr(p, "nnls", functools.partial(nnls, maxiter=1))
+    with pytest.raises(np.linalg.LinAlgError, match="not found: Maximum number of iterations"):
+        p.nearest(np.eye(3), np.ones(3))
+
+
 def test_a_polynomial_that_is_not_convex_somewhere_is_moved_as_little_as_need_be(exact_normal):
     t, _, metric = normal_samples(300)
     system = equations(t, metric, 6)
@@ -196,7 +206,7 @@ def test_a_polynomial_that_is_not_convex_somewhere_is_moved_as_little_as_need_be
     np.testing.assert_array_equal(system.convex(good, everything), good)
 
     def lowest(coefficients):
-        metrics = jax.vmap(with_coefficients(system, coefficients).metric)(jnp.asarray(t))
+        metrics = jax.vmap(system.potential.with_coefficients(coefficients).metric)(jnp.asarray(t))
         return np.linalg.eigvalsh(system.frames @ metrics @ system.frames.transpose(0, 2, 1))[:, 0]
 
     bad = good + 25 * everything.color(np.random.default_rng(0).normal(size=(len(good), 1)))[:, 0]

@@ -103,6 +103,13 @@ class PolynomialPotential(eqx.Module):
         inner = products[: self.inner]
         return jnp.concatenate([products[1:], jnp.outer(self.chart(t), inner).ravel()])
 
+    def with_coefficients(
+        self, coefficients: Float[Array, "*k M"] | Float[np.ndarray, "*k M"]
+    ) -> "PolynomialPotential":
+        """The same polynomials with other coefficients, in the precision of the domain."""
+        kept = jnp.asarray(coefficients, self.domain.dtype)
+        return eqx.tree_at(lambda p: p.coefficients, self, kept)
+
     def at(self, t: Point) -> Scalar:
         """ψ(η(t))."""
         return jnp.dot(self.columns(t), self.coefficients, precision=HIGHEST)
@@ -368,11 +375,7 @@ class Equations:
         white = solved.color(np.eye(len(coefficients)))
         planes, found = np.zeros((0, len(coefficients))), coefficients
         for _ in range(ROUNDS):
-            potential = eqx.tree_at(
-                lambda p: p.coefficients,
-                self.potential,
-                jnp.asarray(found, self.potential.domain.dtype),
-            )
+            potential = self.potential.with_coefficients(found)
             metrics = [
                 np.asarray(_metrics(potential, t), np.float64) for _, t in self._parameters()
             ]
@@ -401,10 +404,13 @@ class Equations:
 
 
 def nearest(planes: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """The smallest x with planes x ≥ heights."""
+    """The smallest x with planes x ≥ heights. **Fails:** `LinAlgError` if there is none."""
     target = np.r_[np.zeros(planes.shape[1]), 1.0]
     both = np.c_[planes, heights].T
-    rest = both @ nnls(both, target)[0] - target
+    try:
+        rest = both @ nnls(both, target)[0] - target
+    except RuntimeError as error:
+        raise np.linalg.LinAlgError(f"nearest convex polynomial not found: {error}") from error
     if not np.abs(rest[-1]) > 1e-9:
         raise np.linalg.LinAlgError("no polynomial is convex at every sample")
     return -rest[:-1] / rest[-1]

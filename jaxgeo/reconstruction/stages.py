@@ -253,12 +253,8 @@ class Expansion(Replacement):
         readout = score @ mixing
         values = features @ readout
         spread = features @ doubts(features, readout, mixing, information, deviations, MEMBERS)
-        potential, ensemble = (
-            eqx.tree_at(
-                lambda p: p.coefficients, equations.potential, jnp.asarray(c, self.t.dtype)
-            )
-            for c in equations.by_scatter(values, by_means, spread.reshape(*values.shape, MEMBERS))
-        )
+        found = equations.by_scatter(values, by_means, spread.reshape(*values.shape, MEMBERS))
+        potential, ensemble = (equations.potential.with_coefficients(c) for c in found)
         return potential, jnp.asarray(readout, self.t.dtype), ensemble
 
 
