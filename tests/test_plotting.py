@@ -132,14 +132,18 @@ def test_geodesic_map():
 
 def test_a_failed_curve_never_looks_fine():
     lost = solution().points.at[5:].set(jnp.nan)
-    pairs = [[solution(RESULTS.not_converged)], [plotting.Curve("mixture", lost, 2.0)]]
+    unmeasured = plotting.Curve("exponential", solution().points, np.nan)  # where g is no metric
+    pairs = [
+        [solution(RESULTS.not_converged)], [plotting.Curve("mixture", lost, 2.0)], [unmeasured],
+    ]  # fmt: skip
     ax = plotting.geodesic_map((X, Y), METRIC, pairs)
     unwrapped = [label.replace("\n", " ") for label in legend(ax)]
     assert unwrapped[0].startswith("A–B Levi-Civita FAILED: The solver used up its iterations")
     assert unwrapped[1] == "C–D mixture FAILED: 15 of 20 points are not finite"
-    assert not any("length" in label for label in unwrapped)
+    assert unwrapped[2] == "E–F exponential FAILED: its length is nan"
+    assert not any(", length" in label for label in unwrapped)
     failed = [line for line in ax.lines if line.get_marker() == "x"]
-    assert len(failed) == 2
+    assert len(failed) == 3
 
 
 def test_training_history():

@@ -208,6 +208,8 @@ def _as_curve(curve: Curve | GeodesicSolution) -> Curve:
     lost = int(np.sum(~np.isfinite(points).all(axis=1)))
     if lost and curve.failure is None:
         curve = curve._replace(failure=f"{lost} of {len(points)} points are not finite")
+    if curve.length is not None and curve.failure is None and not np.isfinite(curve.length):
+        curve = curve._replace(failure=f"its length is {curve.length}")
     return curve._replace(points=points)
 
 
