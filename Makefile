@@ -14,6 +14,7 @@ test: .venv/installed ## lint, types, and the test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# a worker that dies ends the run: one in its place would hang
 	XLA_FLAGS="$(QUICK_COMPILE)" $(BIN)/pytest -n 2 --dist loadscope --max-worker-restart 0
 
 bench: .venv/installed ## the long measurements; writes benchmarks/results

@@ -1,4 +1,4 @@
-"""How solvers with loops of unforeseeable length are batched."""
+"""Functions of many points: side by side, or one after another."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,12 @@ from typing import Any
 import equinox as eqx
 import jax
 from jaxtyping import PyTree
+
+
+@eqx.filter_jit
+def each(f: Callable[[Any], PyTree], points: PyTree) -> PyTree:
+    """f of every point, compiled once for each structure of f."""
+    return jax.vmap(f)(points)
 
 
 def one_by_one(f: Callable[..., PyTree], *args: PyTree) -> PyTree:

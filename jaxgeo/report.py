@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgeo as jg
+from jaxgeo._batching import each
 from jaxgeo._files import write_json, write_npz
 from jaxgeo._results import describe
 from jaxgeo._typing import Metric
@@ -151,11 +152,6 @@ def _length(metric, points):
     return jg.length(metric, points)
 
 
-@eqx.filter_jit
-def _each(f, points):
-    return jax.vmap(f)(points)
-
-
 def curves_between(
     fit: LogPartitionFit,
     a: Sequence[float],
@@ -189,7 +185,7 @@ def curves_between(
             ("mixture", jg.mixture_geodesic(potential, *ends, ts, throw=False)),
             ("exponential", jg.exponential_geodesic(*ends, ts)),
         ):
-            points = _each(inverse, eta)
+            points = each(inverse, eta)
             finite = bool(jnp.isfinite(points).all())
             curve_length = float(_length(metric, points)) if finite else float("nan")
             facts[kind] = {"length": curve_length}

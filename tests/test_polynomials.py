@@ -14,10 +14,13 @@ from jaxgeo.reconstruction import (
     Identity,
     PolynomialPotential,
     Schedule,
+    convexity,
     fit_log_partition,
     interval,
 )
-from jaxgeo.reconstruction import polynomials as p
+from jaxgeo.reconstruction import expansion as e
+from jaxgeo.reconstruction.charts import Jets
+from jaxgeo.reconstruction.polynomials import log_normalizer, template
 from jaxgeo.reconstruction.stages import Expansion
 from jaxgeo.report import metric_errors
 from jaxgeo.systems import families
@@ -45,8 +48,8 @@ def chart(t):
 
 
 def equations(t, metric, order, dtype=jnp.float64):
-    jets = p.Jets.of(chart, jnp.asarray(t, dtype))
-    return p.Equations(p.template(jets, chart, DOMAIN, metric, order, dtype), jets, metric)
+    jets = Jets.of(chart, jnp.asarray(t, dtype))
+    return e.Equations(template(jets, chart, DOMAIN, metric, order, dtype), jets, metric)
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +82,9 @@ def test_potential_in_natural_coordinates(exact_normal):
 
 def test_log_normalizer_is_the_potential_of_the_chart(exact_normal):
     t = jnp.array([0.3, 1.1])
-    found = p.log_normalizer(exact_normal, chart, t)
+    found = log_normalizer(exact_normal, chart, t)
     np.testing.assert_allclose(found, exact_normal(chart(t)), rtol=1e-8)
-    np.testing.assert_allclose(p.log_normalizer(jnp.sum, chart, t), jnp.sum(chart(t)))
+    np.testing.assert_allclose(log_normalizer(jnp.sum, chart, t), jnp.sum(chart(t)))
 
 
 def test_members_spread_as_far_as_the_error():
@@ -177,31 +180,31 @@ def test_nearest_is_the_minimum_of_a_quadratic_program():
     planes, heights = rng.normal(size=(6, 10)), rng.normal(size=6)
     above = {"type": "ineq", "fun": lambda x: planes @ x - heights}
     expected = minimize(lambda x: x @ x, np.zeros(10), constraints=above, tol=1e-12).x
-    np.testing.assert_allclose(p.nearest(planes, heights), expected, atol=1e-6)
-    np.testing.assert_array_equal(p.nearest(planes, -np.ones(6)), np.zeros(10))
+    np.testing.assert_allclose(convexity.nearest(planes, heights), expected, atol=1e-6)
+    np.testing.assert_array_equal(convexity.nearest(planes, -np.ones(6)), np.zeros(10))
 
 
 def test_planes_without_a_common_side_are_refused():
-    with pytest.raises(np.linalg.LinAlgError, match="no polynomial is convex"):
-        p.nearest(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([1.0, 1.0]))
+    with pytest.raises(np.linalg.LinAlgError, match="no potential is convex"):
+        convexity.nearest(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([1.0, 1.0]))
 
 
 def test_planes_that_are_not_met_in_time_are_told(exact_normal, monkeypatch):
     t, _, metric = normal_samples(50)
     system = equations(t, metric, 6)
-    everything = p.Solved(np.eye(len(exact_normal.coefficients)))
-    monkeypatch.setattr(p, "ROUNDS", 1)
+    everything = e.Solved(np.eye(len(exact_normal.coefficients)))
+    monkeypatch.setattr(e, "ROUNDS", 1)
     with pytest.raises(np.linalg.LinAlgError, match="not convex at 50 samples after 1 rounds"):
         system.convex(-np.asarray(exact_normal.coefficients), everything)
-    monkeypatch.setattr(p, "nnls", functools.partial(nnls, maxiter=1))
+    monkeypatch.setattr(convexity, "nnls", functools.partial(nnls, maxiter=1))
     with pytest.raises(np.linalg.LinAlgError, match="not found: Maximum number of iterations"):
-        p.nearest(np.eye(3), np.ones(3))
+        convexity.nearest(np.eye(3), np.ones(3))
 
 
 def test_a_polynomial_that_is_not_convex_somewhere_is_moved_as_little_as_need_be(exact_normal):
     t, _, metric = normal_samples(300)
     system = equations(t, metric, 6)
-    everything = p.Solved(sum(np.einsum("nim,nik->mk", g, g) for _, _, g in system.chunks(False)))
+    everything = e.Solved(sum(np.einsum("nim,nik->mk", g, g) for _, _, g in system.chunks(False)))
     good = np.asarray(exact_normal.coefficients)
     np.testing.assert_array_equal(system.convex(good, everything), good)
 
@@ -212,10 +215,19 @@ def test_a_polynomial_that_is_not_convex_somewhere_is_moved_as_little_as_need_be
     bad = good + 25 * everything.color(np.random.default_rng(0).normal(size=(len(good), 1)))[:, 0]
     found = system.convex(bad, everything)
     assert lowest(bad).min() < -0.1
-    assert p.LEAST <= lowest(found).min() < 3 * p.LEAST
+    assert e.LEAST <= lowest(found).min() < 3 * e.LEAST
 
-    root = np.linalg.inv(everything.color(np.eye(len(good))))
-    assert np.linalg.norm(root @ (found - bad)) < np.linalg.norm(root @ (good - bad))
+    # a point is the nearest of a convex set if all others lie beyond the plane through it
+    white = everything.color(np.eye(len(good)))
+    root = np.linalg.inv(white)
+    near = found + 0.1 * (good - found)
+    others = near + 0.1 * np.random.default_rng(1).normal(size=(60, len(good))) @ white.T
+    convex = [c for c in (good, *others) if lowest(c).min() > 2 * e.LEAST]
+    assert len(convex) > 10
+    away = root @ (bad - found)
+    for other in convex:
+        beyond = root @ (other - found)
+        assert away @ beyond < 1e-2 * np.linalg.norm(away) * np.linalg.norm(beyond)
 
 
 @pytest.mark.parametrize(
@@ -227,13 +239,13 @@ def test_a_polynomial_that_is_not_convex_somewhere_is_moved_as_little_as_need_be
 )
 def test_charts_without_inverse_are_refused(bad, message):
     with pytest.raises(np.linalg.LinAlgError, match=message):
-        p.Jets.of(bad, jnp.array([[0.5, 1.0], [0.25, 1.5]]))
+        Jets.of(bad, jnp.array([[0.5, 1.0], [0.25, 1.5]]))
 
 
 def test_affine_charts_are_told_from_bent_ones():
     t = jnp.asarray(normal_samples(50)[0])
-    assert p.Jets.of(chart, t).bent()
-    assert not p.Jets.of(lambda t: 3 * t[::-1] + 1, t).bent()
+    assert Jets.of(chart, t).bent()
+    assert not Jets.of(lambda t: 3 * t[::-1] + 1, t).bent()
 
 
 def test_fit_of_three_parameters():

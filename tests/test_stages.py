@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgeo._batching import each
 from jaxgeo.reconstruction.charts import identity
 from jaxgeo.reconstruction.polynomials import metric_of
 from jaxgeo.reconstruction.stages import (
@@ -13,7 +14,6 @@ from jaxgeo.reconstruction.stages import (
     Replacement,
     Smoothing,
     doubts,
-    each,
 )
 from jaxgeo.systems import families
 

@@ -1,11 +1,15 @@
-"""Natural coordinates: the parameters themselves, or learned."""
+"""Natural coordinates: the parameters themselves, or learned; and their derivatives."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxgeo._typing import Point
+from jaxgeo._batching import each
+from jaxgeo._typing import Chart, Point
 
 
 def identity(t: Point) -> Point:
@@ -35,3 +39,36 @@ class LearnedChart(nnx.Module):
     def __call__(self, t: Point) -> Point:
         u = (t - self.center[...]) / self.halfwidth[...]
         return u + self.last(jax.nn.tanh(self.second(jax.nn.tanh(self.first(u)))))
+
+
+class Jets(NamedTuple):
+    """What a chart does at the parameters of samples."""
+
+    t: Float[np.ndarray, "n d"]
+    eta: Float[np.ndarray, "n d"]
+    jacobian: Float[np.ndarray, "n d d"]
+    second: Float[np.ndarray, "n d d d"]
+
+    @classmethod
+    def of(cls, chart: Chart, t: Float[Array, "n d"]) -> "Jets":
+        """**Fails:** `LinAlgError` if the chart has no inverse at a sample."""
+        first = jax.jacfwd(chart)
+        eta, jacobian, second = (
+            np.asarray(each(f, t), np.float64) for f in (chart, first, jax.jacfwd(first))
+        )
+        if jacobian.shape[1] != jacobian.shape[2]:
+            raise np.linalg.LinAlgError(
+                f"{jacobian.shape[1]} natural coordinates of {jacobian.shape[2]} parameters"
+            )
+        rows = np.linalg.norm(jacobian, axis=2, keepdims=True)
+        singular = np.linalg.svd(jacobian / np.where(rows > 0, rows, 1.0), compute_uv=False)
+        share = singular[:, -1] / singular[:, 0]
+        if not (share > 1e-5).all():
+            where = np.asarray(t)[np.argmin(share)].tolist()
+            raise np.linalg.LinAlgError(f"natural coordinates have no inverse at t = {where}")
+        return cls(np.asarray(t, np.float64), eta, jacobian, second)
+
+    def bent(self) -> bool:
+        """Whether the chart is not affine."""
+        change = np.abs(self.second).max(axis=0) * np.ptp(self.t, axis=0)[None, None, :]
+        return bool((change > 1e-4 * np.abs(self.jacobian).max(axis=0)[:, :, None]).any())

@@ -1,9 +1,10 @@
-"""Metrics held positive, and splines of two coordinates held convex by a barrier."""
+"""What holds potentials convex: metrics made positive, a barrier, the nearest point of a cone."""
 
 from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sparse
+from scipy.optimize import nnls
 
 from jaxgeo.reconstruction.splines import BandedCholesky, bends, frames
 
@@ -80,3 +81,17 @@ def convex_spline(
     if not arrived:
         raise np.linalg.LinAlgError(f"no minimum of the spline in {max_iterations} iterations")
     return c
+
+
+def nearest(planes: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """The smallest x with planes x ≥ heights, by least distance programming (Lawson & Hanson
+    1974, *Solving Least Squares Problems*, §23.4). **Fails:** `LinAlgError` if there is none."""
+    target = np.r_[np.zeros(planes.shape[1]), 1.0]
+    both = np.c_[planes, heights].T
+    try:
+        rest = both @ nnls(both, target)[0] - target
+    except RuntimeError as error:
+        raise np.linalg.LinAlgError(f"nearest convex potential not found: {error}") from error
+    if not np.abs(rest[-1]) > 1e-9:
+        raise np.linalg.LinAlgError("no potential is convex at every sample")
+    return -rest[:-1] / rest[-1]

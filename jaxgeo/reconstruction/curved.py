@@ -11,12 +11,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
+from jaxgeo._batching import each
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Point, Scalar, Vector
 from jaxgeo.reconstruction.networks import CurvedFamily, InformationMetric
 from jaxgeo.reconstruction.objectives import information_mismatch, likelihood_mismatch
 from jaxgeo.reconstruction.samples import check_domain, claim, fingerprint, stream_samples
-from jaxgeo.reconstruction.stages import each, raise_unless_successful
+from jaxgeo.reconstruction.stages import raise_unless_successful
 from jaxgeo.reconstruction.statistic import calibrate_with_error, pairs_at_all_scales
 from jaxgeo.reconstruction.summaries import Identity
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize

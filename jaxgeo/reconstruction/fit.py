@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxgeo._batching import each
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Chart, Metric
 from jaxgeo.reconstruction.charts import LearnedChart, identity
@@ -40,7 +41,6 @@ from jaxgeo.reconstruction.stages import (
     NetworkFit,
     Replacement,
     Smoothing,
-    each,
     raise_unless_successful,
 )
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
@@ -126,7 +126,7 @@ def fit_log_partition(
        whose place, with 4,096 samples or more, comes the solution of linear and convex equations,
        which use the scatter $\mathrm{Cov}[f|\eta] = \nabla^2\psi(\eta)$ too, beside the likeliest
        statistic: with two natural coordinates a `SplinePotential` (`smoothing.py`), with three or
-       more, as many as parameters, a `PolynomialPotential` (`polynomials.py`). Otherwise, or
+       more, as many as parameters, a `PolynomialPotential` (`expansion.py`). Otherwise, or
        should held-out samples not prefer it, or no such solution be convex at every sample
        (`refusal` says), the network is trained on: together with $f$ by the likelihood of the
        Bregman posterior over the prior, $f$ moving within what the pairs leave open; last by the

@@ -4,40 +4,28 @@ import abc
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
+from jaxgeo._batching import each
 from jaxgeo._results import RESULTS, describe
 from jaxgeo.metrics import HessianMetric
+from jaxgeo.reconstruction.charts import Jets
+from jaxgeo.reconstruction.expansion import SAMPLES_PER_COEFFICIENT, Equations, bounded
 from jaxgeo.reconstruction.objectives import (
     PosteriorModel,
     dispersion_mismatch,
     moment_mismatch,
     posterior_mismatch,
 )
-from jaxgeo.reconstruction.polynomials import (
-    ORDERS,
-    SAMPLES_PER_COEFFICIENT,
-    Equations,
-    Jets,
-    bounded,
-    metric_of,
-    template,
-)
+from jaxgeo.reconstruction.polynomials import ORDERS, metric_of, template
 from jaxgeo.reconstruction.potentials import ConvexPotential, MeanPotential
 from jaxgeo.reconstruction.smoothing import MEMBERS, STRENGTHS, choose_strength, smooth, smoothest
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
-
-
-@eqx.filter_jit
-def each(f, points):
-    """f of every point, compiled once for each structure of f."""
-    return jax.vmap(f)(points)
 
 
 def raise_unless_successful(name: str, fit: Any, beside: str = "") -> None:
