@@ -273,3 +273,11 @@ def test_fit_of_three_parameters():
     by_eta = jax.jit(jax.vmap(fit.log_partition))(nodes)
     expected = nodes @ fit.posterior.statistic(x) - by_eta
     np.testing.assert_allclose(weights - weights[0], expected - expected[0], atol=0.02)
+
+
+def test_the_lowest_order_within_a_standard_error():
+    wobble = np.tile([1.0, -1.0], 500)  # standard error of the mean: 0.03
+    noise = np.random.default_rng(0).normal(size=1000)
+    losses = [noise + 0.04 + wobble, noise + 0.02 + wobble, noise, noise + 0.5]
+    assert e.lowest_as_good(losses) == 1
+    assert e.lowest_as_good(losses[2:]) == 0

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.sparse.linalg import spsolve
 
 from jaxgeo.reconstruction.convexity import convex_spline
 from jaxgeo.reconstruction.profile import (
@@ -15,6 +16,8 @@ from jaxgeo.reconstruction.profile import (
     evident_penalty,
     likeliest_readout,
     most_evident_readout,
+    spread_out,
+    unshrunk,
 )
 from jaxgeo.reconstruction.smoothing import (
     Rows,
@@ -22,7 +25,6 @@ from jaxgeo.reconstruction.smoothing import (
     _quarters,
     choose_strength,
     smooth,
-    smoothest,
 )
 from jaxgeo.reconstruction.splines import BandedCholesky, TensorSplines, hessian_potential
 
@@ -123,7 +125,7 @@ def test_smoothed_counts_have_the_metric_of_their_law():
     )
     error = np.median(np.abs(np.log(ratio.real)))
     assert error < 0.06  # 120 coefficients from 4,096 counts
-    stiff = Smoother(Rows(splines, eta, metric(eta)), 1e9)(counts)
+    stiff = Smoother(Rows(splines, eta, metric(eta)), 1e11)(counts)
     worse = np.linalg.eigvals(np.linalg.solve(metric(inside), hessians(splines, stiff, inside)))
     assert np.median(np.abs(np.log(np.abs(worse)))) > 2 * error
 
@@ -153,7 +155,7 @@ def contest(n=3000):
     potentials[:, [0, 1], [0, 1]] = N * np.exp(eta) - N * eta
     # what E[count | η] is no gradient of: its best gradient is good enough for a gradient test
     potentials[:, [0, 1], [1, 0]] = N * eta[:, ::-1]
-    return Contest(features, eta, potentials.reshape(n, -1), np.arange(n // 3))
+    return Contest(features, eta, potentials.reshape(n, -1), *spread_out(eta, n // 3))
 
 
 def test_likelihood_has_the_derivatives_that_it_says(monkeypatch):
@@ -171,11 +173,12 @@ def test_likelihood_has_the_derivatives_that_it_says(monkeypatch):
 
 def test_likelihood_is_that_of_the_candidates_it_names():
     """One by one, as the formula has it."""
-    game = contest(200)._replace(candidates=np.arange(50))
+    game = contest(200)
+    game = game._replace(candidates=np.arange(50), cells=np.arange(200) % 50)
     a = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
     total = 0.0
     for i in range(200):
-        rivals = np.r_[i, [j for j in range(50) if j != i]]
+        rivals = np.r_[i, [j for j in range(50) if j != i % 50]]
         logits = game.features[i] @ a.reshape(3, 2) @ game.eta[rivals].T
         logits = logits - game.potentials[rivals] @ a
         total += logits[0] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
@@ -192,6 +195,56 @@ def test_the_likeliest_statistic_is_the_sufficient_one():
     assert 0.5 < deviation / np.sqrt(2 / 3000) < 2
     tied, _ = likeliest_readout(contest(), start, np.array([0, 0, 0, 0, 1e9, 1e9]))
     np.testing.assert_allclose(tied[2], 0, atol=1e-6)
+
+
+def test_points_spread_out_stand_for_all():
+    """One of each cell, cells of equal count; their sums err far less than those of a random
+    choice of as many, whose standard error is that of independent draws."""
+    eta, count = points(4096, 20), 256
+    chosen, cells = spread_out(eta, count)
+    np.testing.assert_array_equal(cells[chosen], np.arange(count))
+    np.testing.assert_array_equal(np.bincount(cells), 4096 // count)
+    smooth_ones = np.exp(eta @ np.random.default_rng(21).normal(size=(2, 20)))
+    error = smooth_ones[chosen].mean(axis=0) - smooth_ones.mean(axis=0)
+    random = smooth_ones.std(axis=0) / count**0.5
+    assert np.sqrt(np.mean((error / random) ** 2)) < 0.25
+    few, own = spread_out(eta[:10], 16)
+    np.testing.assert_array_equal(few[own], np.arange(10))
+
+
+def test_few_candidates_give_the_size_that_all_do():
+    """Half a standard deviation (0.026) from it at most, for each sample takes the place of its own
+    cell's candidate: beside it, near rivals would be too many."""
+    game, exact = contest(), np.eye(3)[:, :2]
+    all_compete = Contest(*game[:3], *spread_out(game.eta, len(game.eta)))
+    expected, _ = likeliest_readout(all_compete, exact, np.zeros(6))
+    for count in (128, 256, 512):
+        few = Contest(*game[:3], *spread_out(game.eta, count))
+        found, _ = likeliest_readout(few, exact, np.zeros(6))
+        np.testing.assert_allclose(found[:2], expected[:2], atol=0.013)
+
+
+def test_what_a_ridge_has_taken_from_all_is_given_back():
+    """The likeliest readout shrunk and mixed: R is its inverse."""
+    game = contest()
+    likeliest, _ = likeliest_readout(game, np.eye(3)[:, :2], np.zeros(6))
+    mixed = np.array([[0.97, 0.01], [-0.02, 0.95]])
+    np.testing.assert_allclose(unshrunk(game, likeliest @ mixed) @ mixed, np.eye(2), atol=2e-3)
+
+
+def test_passes_take_back_what_the_charge_flattens():
+    """Of exact moments one pass loses a share λ of a mode, `PASSES` of them λ to that power."""
+    eta = points(4096, 22)
+    mean = N * np.exp(eta)
+    rows = Rows(TensorSplines(BREAKS), eta, metric(eta))
+    smoother = Smoother(rows, 3e4, None)
+    once = spsolve(smoother.matrix.tocsc(), smoother.moments(mean))
+
+    def lost(coefficients):
+        found = np.stack([m @ coefficients for m in rows.gradient], axis=1)
+        return np.linalg.norm(found - mean) / np.linalg.norm(mean - mean.mean(axis=0))
+
+    assert lost(once) > 4 * lost(smoother(mean))
 
 
 def test_the_evidence_finds_the_spread_of_what_is_estimated():
@@ -221,14 +274,6 @@ def test_a_ridge_that_is_too_strong_gives_way_to_the_evidence():
 def test_a_likelihood_short_of_its_maximum_is_refused():
     with pytest.raises(np.linalg.LinAlgError, match="not at its maximum"):
         likeliest_readout(contest(600), 3 * np.ones((3, 2)), np.zeros(6), max_iterations=1)
-
-
-def test_the_smoothest_within_a_standard_error():
-    wobble = np.tile([1.0, -1.0], 500)  # standard error of the mean: 0.03
-    noise = np.random.default_rng(0).normal(size=1000)
-    losses = [noise + 0.5, noise, noise + 0.02 + wobble, noise + 0.04 + wobble]
-    assert smoothest(losses) == 2
-    assert smoothest(losses[:2]) == 1
 
 
 def test_a_spline_is_made_convex_and_no_more():

@@ -19,7 +19,7 @@ from jaxgeo._batching import each
 from jaxgeo.reconstruction.charts import Jets
 from jaxgeo.reconstruction.convexity import nearest, with_eigenvalues
 from jaxgeo.reconstruction.polynomials import PolynomialPotential
-from jaxgeo.reconstruction.profile import Contest, likeliest_readout
+from jaxgeo.reconstruction.profile import Contest, likeliest_readout, spread_out
 
 SAMPLES_PER_COEFFICIENT = 48
 """No polynomial with more coefficients than so many samples each is tried."""
@@ -53,6 +53,15 @@ def _slopes(potential: PolynomialPotential, t: Float[Array, "n d"]) -> Float[Arr
 @eqx.filter_jit
 def _bends(potential: PolynomialPotential, t: Float[Array, "n d"]) -> Float[Array, "n M d d"]:
     return jax.vmap(jax.jacfwd(jax.jacfwd(potential.columns)))(t)
+
+
+def lowest_as_good(losses: list[np.ndarray]) -> int:
+    """The first of the held-out losses (each of every sample) within a standard error of the
+    least."""
+    best = losses[int(np.argmin([loss.mean() for loss in losses]))]
+    worse = [loss - best for loss in losses]
+    good = [w.mean() <= w.std() / np.sqrt(len(w)) for w in worse]
+    return int(np.flatnonzero(good)[0])
 
 
 class Equations:
@@ -148,7 +157,7 @@ class Equations:
             values,
             self.jets.eta - self.jets.eta.mean(axis=0),
             self.columns() @ coefficients,
-            np.random.default_rng(0).permutation(n)[:CANDIDATES],
+            *spread_out(self.jets.t, CANDIDATES),
         )
         mixing, information = likeliest_readout(contest, np.eye(d), np.zeros(d * d))
         return mixing, information, coefficients @ mixing.ravel()

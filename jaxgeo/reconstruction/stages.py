@@ -14,7 +14,12 @@ from jaxgeo._batching import each
 from jaxgeo._results import RESULTS, describe
 from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction.charts import Jets
-from jaxgeo.reconstruction.expansion import SAMPLES_PER_COEFFICIENT, Equations, bounded
+from jaxgeo.reconstruction.expansion import (
+    SAMPLES_PER_COEFFICIENT,
+    Equations,
+    bounded,
+    lowest_as_good,
+)
 from jaxgeo.reconstruction.objectives import (
     PosteriorModel,
     dispersion_mismatch,
@@ -23,7 +28,7 @@ from jaxgeo.reconstruction.objectives import (
 )
 from jaxgeo.reconstruction.polynomials import ORDERS, metric_of, template
 from jaxgeo.reconstruction.potentials import ConvexPotential, MeanPotential
-from jaxgeo.reconstruction.smoothing import MEMBERS, STRENGTHS, choose_strength, smooth, smoothest
+from jaxgeo.reconstruction.smoothing import MEMBERS, STRENGTHS, choose_strength, smooth
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
@@ -230,7 +235,7 @@ class Expansion(Replacement):
                 seen.potential, Jets(*(a[held_out] for a in self.jets)), self.metric[held_out]
             )
             losses.append(unseen.losses(seen.by_means(values[training]), values[held_out]))
-        kept = len(losses) - 1 - smoothest(losses[::-1])  # the lowest as good as the best
+        kept = lowest_as_good(losses)
         means = [float(loss.mean()) for loss in losses]
         return ORDERS[kept], {"orders": {"held_out": means, "kept": kept}}
 
