@@ -213,8 +213,8 @@ def test_points_spread_out_stand_for_all():
 
 
 def test_few_candidates_give_the_size_that_all_do():
-    """Half a standard deviation (0.026) from it at most, for each sample takes the place of its own
-    cell's candidate: beside it, near rivals would be too many."""
+    """Half a standard deviation (0.026) from it at most, for each sample takes the place of its
+    own cell's candidate: beside it, near rivals would be too many."""
     game, exact = contest(), np.eye(3)[:, :2]
     all_compete = Contest(*game[:3], *spread_out(game.eta, len(game.eta)))
     expected, _ = likeliest_readout(all_compete, exact, np.zeros(6))
