@@ -16,7 +16,7 @@ from jaxgeo.reconstruction import (
     PeriodicConvolution,
 )
 from jaxgeo.reconstruction.objectives import posterior_cross_entropy
-from jaxgeo.reconstruction.samples import Pool
+from jaxgeo.reconstruction.samples import Pool, spread_evenly
 from jaxgeo.reconstruction.statistic import (
     RIDGES,
     LinearStatistic,
@@ -29,7 +29,7 @@ from jaxgeo.reconstruction.statistic import (
     whiten,
 )
 from jaxgeo.reconstruction.summaries import summary_for
-from jaxgeo.reconstruction.training import Schedule, _optimizer
+from jaxgeo.reconstruction.training import Schedule, _optimizer, minimize
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +277,50 @@ def test_muon_takes_the_layers_of_a_scan_one_by_one():
         one = {"positive": layers["positive"][k]}
         alone, _ = optimizer.update(one, optimizer.init(one), one)
         np.testing.assert_allclose(update["positive"][k], alone["positive"], atol=0.02)
+
+
+def test_parameters_are_spread_evenly():
+    """Any 64 in a row, from a multiple of 64, one in each of 8×8 boxes and of 64 strips; uniform
+    each, by the key alone."""
+    domain = np.array([[-1.0, 3.0], [10.0, 12.0]])
+    points = spread_evenly(jax.random.key(0), 1000, domain)
+    assert points.shape == (1000, 2)
+    unit = (points - domain[:, 0]) / np.ptp(domain, axis=1)
+    assert (unit >= 0).all()
+    assert (unit < 1).all()
+    for first in range(0, 960, 64):
+        column, row = (8 * unit[first : first + 64]).astype(int).T
+        assert len(np.unique(8 * column + row)) == 64
+        for strip in (64 * unit[first : first + 64]).astype(int).T:
+            assert len(np.unique(strip)) == 64
+    np.testing.assert_array_equal(points, spread_evenly(jax.random.key(0), 1000, domain))
+    assert not np.any(points == spread_evenly(jax.random.key(1), 1000, domain))
+    first = np.array([spread_evenly(jax.random.key(k), 1, domain)[0] for k in range(200)])
+    middle, spread = domain.mean(axis=1), np.ptp(domain, axis=1) / 12**0.5
+    np.testing.assert_allclose(first.mean(axis=0), middle, atol=4 * spread.max() / 200**0.5)
+
+
+class Sum(nnx.Module):
+    def __init__(self):
+        self.value = nnx.Param(jnp.zeros(10))
+
+
+def towards(model, rows, constants=None):
+    return jnp.sum(model.value[...][rows] ** 2) - 2 * jnp.sum(model.value[...][rows])
+
+
+def test_batches_in_order_see_every_row_once():
+    """Rows 0 and 1, then 2 and 3, and so on: after five steps all ten have moved, which of ten
+    drawn at random one in ten thousand times all do."""
+    schedule = Schedule(5, 0.1, batch_size=2, every=5, optimizer="muon", in_order=True)
+    rows = jnp.arange(10)
+    model, _ = minimize(
+        towards, Sum(), rows, rows, key=jax.random.key(0), schedule=schedule, label="",
+        progress=False,
+    )  # fmt: skip
+    assert np.all(np.asarray(model.value[...]) > 0)
+    shuffled, _ = minimize(
+        towards, Sum(), rows, rows, key=jax.random.key(0),
+        schedule=schedule._replace(in_order=False), label="", progress=False,
+    )  # fmt: skip
+    assert np.any(np.asarray(shuffled.value[...]) == 0)

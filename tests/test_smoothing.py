@@ -20,8 +20,10 @@ from jaxgeo.reconstruction.profile import (
     unshrunk,
 )
 from jaxgeo.reconstruction.smoothing import (
+    STRENGTHS,
     Rows,
     Smoother,
+    _least,
     _quarters,
     choose_strength,
     smooth,
@@ -245,6 +247,14 @@ def test_passes_take_back_what_the_charge_flattens():
         return np.linalg.norm(found - mean) / np.linalg.norm(mean - mean.mean(axis=0))
 
     assert lost(once) > 4 * lost(smoother(mean))
+
+
+def test_the_least_loss_is_found_between_the_strengths_tried():
+    x = np.log(STRENGTHS)
+    for least in (np.log(2e3), np.log(5e4)):
+        assert _least(list(1 + (x - least) ** 2)) == pytest.approx(np.exp(least))
+    assert _least(list(x)) == STRENGTHS[0]
+    assert _least(list(-x)) == STRENGTHS[-1]
 
 
 def test_the_evidence_finds_the_spread_of_what_is_estimated():

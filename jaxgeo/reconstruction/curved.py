@@ -23,11 +23,13 @@ from jaxgeo.reconstruction.summaries import Identity
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
 LIKELIHOOD = Schedule(
-    steps=12_000, learning_rate=1e-2, batch_size=1024, every=100, patience=1_000, optimizer="muon"
-)
+    steps=12_000, learning_rate=1e-2, batch_size=1024, every=100, patience=1_000,
+    optimizer="muon", in_order=True,
+)  # fmt: skip
 INFORMATION = LIKELIHOOD._replace(steps=3_000, batch_size=4096)
 FRESH = 102_400
-"""Samples that a simulator gives between two validations."""
+"""Samples that a simulator gives between two validations; in their order the parameters of every
+1,024 are spread evenly, so that a batch's candidates stand for all."""
 HELD_OUT = 4096
 SHARPNESS_LIMITS = (0.9, 1.1)
 """Held-out log-odds that must be shrunk by more than the first are those of an overfitted family;
@@ -116,9 +118,10 @@ def fit_curved_family(
     **Arguments:**
 
     - `simulator`: a callable `(key, parameters (m, d)) -> samples (m, ...)`. It is asked at
-      parameters uniform over the domain, `simulator_batch` at a time, for some 15 million samples
-      with the defaults: no sample serves in more than a few steps, so nothing can be overfitted.
-      (Of a few thousand given samples a network's score is too noisy for a metric.)
+      parameters spread evenly over the domain (a scrambled Sobol' sequence), `simulator_batch` at
+      a time, for some 15 million samples with the defaults: no sample serves in more than a few
+      steps, so nothing can be overfitted. (Of a few thousand given samples a network's score is
+      too noisy for a metric.)
     - `key`: a JAX random key.
     - `domain`: (d, 2), lower and upper bounds of the parameters.
     - `summary`: a callable pytree from one sample to a vector, not trained; by default the

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from scipy.stats import qmc
 from tqdm.auto import tqdm
 
 from jaxgeo._files import write_npz
@@ -156,18 +157,18 @@ def stream_samples(
     progress: bool,
     directory: Path | None,
 ) -> Pool:
-    """The pool of fresh samples from `simulator(key, parameters)` at uniform parameters.
+    """The pool of fresh samples from `simulator(key, parameters)`, at parameters spread evenly.
 
     Only the features stay in memory (and, with a `directory`, on disk, a file a batch, from
     which an interrupted run goes on), unless `keep_samples`."""
-    summary_key, stream_key = jax.random.split(key)
-    lower, upper = (jnp.asarray(bound, dtype) for bound in domain.T)
+    summary_key, stream_key, where_key = jax.random.split(key, 3)
+    everywhere = spread_evenly(where_key, n_samples, domain)
     pools: list[tuple[np.ndarray, ...]] = []
     starts = range(0, n_samples, batch_size)
     for start in tqdm(starts, "simulate", unit="batch", disable=None if progress else True):
         rows = min(batch_size, n_samples - start)
-        where, how = jax.random.split(jax.random.fold_in(stream_key, start))
-        parameters = jax.random.uniform(where, (rows, len(domain)), dtype, lower, upper)
+        how = jax.random.fold_in(stream_key, start)
+        parameters = jnp.asarray(everywhere[start : start + rows], dtype)
         file = directory / f"samples-{start:09d}.npz" if directory else None
         if file and file.exists() and start and not keep_samples:
             with np.load(file, allow_pickle=False) as stored:
@@ -183,6 +184,15 @@ def stream_samples(
         pools[-1] = (np.asarray(parameters), *pools[-1])
     columns = [np.concatenate(column) for column in zip(*pools, strict=True)]
     return Pool(columns[1], columns[0], summary, columns[2] if keep_samples else None)
+
+
+def spread_evenly(key: jax.Array, n: int, domain: np.ndarray) -> np.ndarray:
+    """Points (n, d), each uniform over the `domain`, together a scrambled Sobol' sequence (Owen
+    1995): of any 2^m in a row, from a multiple of 2^m, one lies in each of 2^m boxes, so that sums
+    over a batch are known far better than with as many at random."""
+    rng = np.random.default_rng(jax.random.key_data(key).tolist())
+    points = qmc.Sobol(len(domain), rng=rng).random_base2(max(n - 1, 0).bit_length())
+    return qmc.scale(points[:n], *domain.T)
 
 
 def check_samples_of_simulator(samples: Any, parameters: Any, domain: np.ndarray):

@@ -58,7 +58,7 @@ CANDIDATES = (512, 2048)
 """Parameters that compete for each sample, in the rounds of steps 1 and 2."""
 MEMBERS = 64
 """Draws that stand for the uncertainty."""
-LOOSER = 0.2
+LOOSER = 0.15
 """They are charged for roughness by this much of the strength: `PASSES` passes let through what
 one would at so much less, and a logarithm bends less than the parabola that stands for it."""
 FLOOR = 1e-3
@@ -229,7 +229,18 @@ def choose_strength(
         for _ in range(2):
             coefficients = Smoother(rows, strength, coefficients)(values[training])
         losses.append(float(_chi_squares(unseen, coefficients, values[held_out]).mean()))
-    return STRENGTHS[int(np.argmin(losses))], losses
+    return _least(losses), losses
+
+
+def _least(losses: list[float]) -> float:
+    """The strength at which the parabola over log strength, through the least of the losses and
+    its neighbours, is least: which of two that are as good came out less should decide nothing."""
+    best, x = int(np.argmin(losses)), np.log(STRENGTHS)
+    if best in (0, len(x) - 1):
+        return STRENGTHS[best]
+    around = slice(best - 1, best + 2)
+    bend, slope, _ = np.polyfit(x[around] - x[best], losses[around], 2)
+    return float(np.exp(x[best] - slope / (2 * bend)))
 
 
 def _splines_at(eta: np.ndarray, metric: np.ndarray) -> tuple[TensorSplines, Rows]:

@@ -28,7 +28,7 @@ from jaxgeo.reconstruction.objectives import (
 )
 from jaxgeo.reconstruction.polynomials import ORDERS, metric_of, template
 from jaxgeo.reconstruction.potentials import ConvexPotential, MeanPotential
-from jaxgeo.reconstruction.smoothing import MEMBERS, STRENGTHS, choose_strength, smooth
+from jaxgeo.reconstruction.smoothing import MEMBERS, choose_strength, smooth
 from jaxgeo.reconstruction.splines import SplinePotential
 from jaxgeo.reconstruction.training import Schedule, Trace, minimize
 
@@ -189,7 +189,7 @@ class Smoothing(Replacement):
 
     def choose(self, values, training, held_out):
         strength, losses = choose_strength(self.eta, values, self.metric, training, held_out)
-        return strength, {"strengths": {"held_out": losses, "kept": STRENGTHS.index(strength)}}
+        return strength, {"strengths": {"held_out": losses, "kept": int(np.argmin(losses))}}
 
     def fit(self, readout, choice, rows) -> tuple[SplinePotential, Array, SplinePotential]:
         found = smooth(

@@ -20,11 +20,11 @@ Objective = Callable[[Model, Any, Any], jax.Array]
 
 
 class Schedule(NamedTuple):
-    """How long and how fast to train: `steps` on random batches, under a cosine that takes the
-    learning rate to zero.
+    """How long and how fast to train: `steps` under a cosine that takes the learning rate to zero.
 
     Progress, validation and checkpoints happen every `every` steps; training stops early after
     `patience` validations without a better held-out loss, and the best model is what is kept.
+    Batches are random rows, or with `in_order` consecutive ones, over and over.
     `optimizer` is "adam", or "muon" (Jordan et al. 2024), which makes the update of every weight
     matrix orthogonal and leaves Adam to the rest.
     """
@@ -35,6 +35,7 @@ class Schedule(NamedTuple):
     every: int = 250
     patience: int = 8
     optimizer: str = "adam"
+    in_order: bool = False
 
 
 class Trace(NamedTuple):
@@ -75,9 +76,13 @@ def _advance(graph, objective, schedule, params, rest, opt_state, data, constant
 
     def step(carry, number):
         params, opt_state = carry
-        chosen = jax.random.randint(
-            jax.random.fold_in(key, number), (schedule.batch_size,), 0, count
-        )
+        if schedule.in_order:
+            first = number % count * schedule.batch_size
+            chosen = (first + jnp.arange(schedule.batch_size)) % count
+        else:
+            chosen = jax.random.randint(
+                jax.random.fold_in(key, number), (schedule.batch_size,), 0, count
+            )
         batch = jax.tree.map(lambda leaf: leaf[chosen], data)
         value, gradient = jax.value_and_grad(loss)(params, batch)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
