@@ -21,7 +21,7 @@ from jaxgeo.reconstruction import (
 from jaxgeo.reconstruction import expansion as e
 from jaxgeo.reconstruction.charts import Jets
 from jaxgeo.reconstruction.polynomials import log_normalizer, template
-from jaxgeo.reconstruction.stages import Expansion
+from jaxgeo.reconstruction.stages import Expansion, lowest_as_good
 from jaxgeo.report import metric_errors
 from jaxgeo.systems import families
 
@@ -279,5 +279,5 @@ def test_the_lowest_order_within_a_standard_error():
     wobble = np.tile([1.0, -1.0], 500)  # standard error of the mean: 0.03
     noise = np.random.default_rng(0).normal(size=1000)
     losses = [noise + 0.04 + wobble, noise + 0.02 + wobble, noise, noise + 0.5]
-    assert e.lowest_as_good(losses) == 1
-    assert e.lowest_as_good(losses[2:]) == 0
+    assert lowest_as_good(losses) == 1
+    assert lowest_as_good(losses[2:]) == 0

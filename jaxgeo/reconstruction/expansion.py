@@ -55,15 +55,6 @@ def _bends(potential: PolynomialPotential, t: Float[Array, "n d"]) -> Float[Arra
     return jax.vmap(jax.jacfwd(jax.jacfwd(potential.columns)))(t)
 
 
-def lowest_as_good(losses: list[np.ndarray]) -> int:
-    """The first of the held-out losses (each of every sample) within a standard error of the
-    least."""
-    best = losses[int(np.argmin([loss.mean() for loss in losses]))]
-    worse = [loss - best for loss in losses]
-    good = [w.mean() <= w.std() / np.sqrt(len(w)) for w in worse]
-    return int(np.flatnonzero(good)[0])
-
-
 class Equations:
     r"""The normal equations of the coefficients c, by samples' parameters and statistics.
 

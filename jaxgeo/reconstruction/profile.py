@@ -119,9 +119,9 @@ def unshrunk(contest: Contest, readout: np.ndarray) -> np.ndarray:
     its metric too small, by the share of the entries that are determined in what is known of f's
     size. Over R alone the likelihood of the same samples asks for that share back."""
     d = readout.shape[1]
-    entries = np.einsum("ra,kb->rkab", readout, np.eye(d)).reshape(-1, d * d)
     own = contest._replace(
-        features=contest.features @ readout, potentials=contest.potentials @ entries
+        features=contest.features @ readout,
+        potentials=contest.potentials @ np.kron(readout, np.eye(d)),
     )
     return likeliest_readout(own, np.eye(d), np.zeros(d * d))[0]
 

@@ -14,12 +14,7 @@ from jaxgeo._batching import each
 from jaxgeo._results import RESULTS, describe
 from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction.charts import Jets
-from jaxgeo.reconstruction.expansion import (
-    SAMPLES_PER_COEFFICIENT,
-    Equations,
-    bounded,
-    lowest_as_good,
-)
+from jaxgeo.reconstruction.expansion import SAMPLES_PER_COEFFICIENT, Equations, bounded
 from jaxgeo.reconstruction.objectives import (
     PosteriorModel,
     dispersion_mismatch,
@@ -124,6 +119,14 @@ class CrossEntropies(NamedTuple):
 
 def standard_error(values: np.ndarray) -> float:
     return float(values.std() / np.sqrt(len(values)))
+
+
+def lowest_as_good(losses: list[np.ndarray]) -> int:
+    """The first of the held-out losses (each of every sample) within a standard error of the
+    least."""
+    best = min(losses, key=np.mean)
+    worse = (loss - best for loss in losses)
+    return next(k for k, w in enumerate(worse) if w.mean() <= standard_error(w))
 
 
 class Replacement(abc.ABC):
