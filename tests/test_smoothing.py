@@ -24,6 +24,7 @@ from jaxgeo.reconstruction.smoothing import (
     Rows,
     Smoother,
     _least,
+    _likeliest,
     _quarters,
     choose_strength,
     smooth,
@@ -234,10 +235,26 @@ def test_what_a_ridge_has_taken_from_all_is_given_back():
     np.testing.assert_allclose(unshrunk(game, likeliest @ mixed) @ mixed, np.eye(2), atol=2e-3)
 
 
-def test_passes_take_back_what_the_charge_flattens():
-    """Of exact moments one pass loses a share λ of a mode, `PASSES` of them λ to that power."""
-    eta = points(4096, 22)
+def test_a_likeliest_statistic_is_not_shrunk_by_its_ridge():
+    """However strong a ridge of the same entries all over, the statistic keeps its size."""
+    game = contest()
+    counts = game.features[:, :2]
+    rows = Rows(TensorSplines(BREAKS), game.eta, metric(game.eta))
+    smoother = Smoother(rows, 1e3)
+
+    def found(ridge):
+        start, penalty = np.eye(2), np.full((2, 2), ridge)
+        return _likeliest(rows, smoother, smoother(counts), counts, start, penalty, 512)[0]
+
+    np.testing.assert_allclose(found(1e7), found(0.0), atol=1e-4)
+
+
+def test_passes_take_back_what_the_charge_flattens(monkeypatch):
+    """Of exact moments one pass loses a share λ of a mode, `PASSES` of them λ to that power; so
+    also where the scatter, exact too, has its say."""
+    eta = np.repeat(points(1024, 22), 4, axis=0)
     mean = N * np.exp(eta)
+    scatter = np.sqrt(2 * mean) * np.tile([[1, 0], [-1, 0], [0, 1], [0, -1]], (1024, 1))
     rows = Rows(TensorSplines(BREAKS), eta, metric(eta))
     smoother = Smoother(rows, 3e4, None)
     once = spsolve(smoother.matrix.tocsc(), smoother.moments(mean))
@@ -246,7 +263,16 @@ def test_passes_take_back_what_the_charge_flattens():
         found = np.stack([m @ coefficients for m in rows.gradient], axis=1)
         return np.linalg.norm(found - mean) / np.linalg.norm(mean - mean.mean(axis=0))
 
-    assert lost(once) > 4 * lost(smoother(mean))
+    start = smoother(mean)
+    assert lost(once) > 4 * lost(start)
+
+    def last():
+        matrix, moments = smoother.with_scatter(start, mean + scatter)
+        return lost(BandedCholesky(matrix).solve(moments))
+
+    four = last()
+    monkeypatch.setattr("jaxgeo.reconstruction.smoothing.PASSES", 1)
+    assert last() > 4 * four
 
 
 def test_the_least_loss_is_found_between_the_strengths_tried():
