@@ -351,15 +351,19 @@ def test_convexity_is_asked_for_at_samples_and_one_cell_around_them():
     assert len(nodes) < 4 * 8 * 6 / 1.5
 
 
-def test_all_steps_together_on_counts():
-    """Potential, scale and mixture from a start that is wrong in each."""
-    n = 6000
+def counted(n):
+    """Parameters, standardised counts, the exact readout of these, and a rough metric."""
     eta = points(n, 14)
     counts = np.random.default_rng(15).poisson(N * np.exp(eta)).astype(float)
     features = (counts - counts.mean(axis=0)) / counts.std(axis=0)
-    exact = np.diag(counts.std(axis=0))
+    return eta, features, np.diag(counts.std(axis=0)), 1.2 * metric(eta)
+
+
+def test_all_steps_together_on_counts():
+    """Potential, scale and mixture from a start that is wrong in each."""
+    n = 6000
+    eta, features, exact, rough = counted(n)
     start = exact @ np.array([[1.03, 0.03], [-0.02, 0.97]])
-    rough = 1.2 * metric(eta)
     strength, losses = choose_strength(
         eta, features @ start, rough, np.arange(5000), np.arange(5000, n)
     )
@@ -370,6 +374,18 @@ def test_all_steps_together_on_counts():
     inside = 0.9 * points(300, 16)
     ratio = np.linalg.solve(metric(inside), hessians(found.splines, found.coefficients, inside))
     assert np.median(np.abs(np.log(np.linalg.eigvals(ratio).real))) < 0.04
+
+
+def test_pairs_have_half_a_say_in_the_size():
+    """Of pairs that ask for a statistic a fifth too large the square root is left; of ones that
+    ask for the opposite, nothing."""
+    eta, features, exact, rough = counted(3000)
+    ridge = 1e-6 * np.ones((2, 2))
+    found = smooth(eta, features, 1.2 * exact, ridge, np.eye(4), rough, 1e4)
+    size = np.sum(found.readout * exact) / np.sum(exact**2)
+    assert size == pytest.approx(1.2**0.5, abs=3 * (2 / 6000) ** 0.5)
+    with pytest.raises(np.linalg.LinAlgError, match="pairs contradict the likelihood: size -"):
+        smooth(eta, features, -exact, ridge, np.eye(4), rough, 1e4)
 
 
 def test_the_potential_of_a_hessian_metric_is_found_again():
