@@ -132,7 +132,8 @@ def test_training_that_diverges_is_nonfinite():
         ({"statistics": 1}, "statistics must be at least d = 2, got 1"),
         ({"simulator": lambda key, t: t[:5]}, "must return one sample a row of parameters"),
         ({"simulator": lambda key, t: t / 0}, "samples that are not finite: inf"),
-        ({"schedules": [Schedule(1, 1.0, optimizer="sgd")] * 2}, "got 'sgd'"),
+        ({"schedules": [Schedule(1, 1.0, 256, optimizer="sgd")] * 2}, "got 'sgd'"),
+        ({"schedules": [Schedule(1, 1.0, 300)] * 2}, "must be a multiple of 256, got 300"),
     ],
 )
 def test_input_that_cannot_be_fitted(options, message):

@@ -15,7 +15,7 @@ from jaxgeo._batching import each
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Point, Scalar, Vector
 from jaxgeo.reconstruction.networks import CurvedFamily, InformationMetric
-from jaxgeo.reconstruction.objectives import information_mismatch, likelihood_mismatch
+from jaxgeo.reconstruction.objectives import RIVALS, information_mismatch, likelihood_mismatch
 from jaxgeo.reconstruction.samples import check_domain, claim, fingerprint, stream_samples
 from jaxgeo.reconstruction.stages import raise_unless_successful
 from jaxgeo.reconstruction.statistic import calibrate_with_error, pairs_at_all_scales
@@ -91,7 +91,7 @@ def fit_curved_family(
     summary: Callable | None = None,
     statistics: int = 16,
     width: int = 256,
-    depth: int = 2,
+    depth: int = 3,
     simulator_batch: int = 2_048,
     schedules: tuple[Schedule, Schedule] = (LIKELIHOOD, INFORMATION),
     checkpoint: str | Path | None = None,
@@ -104,16 +104,18 @@ def fit_curved_family(
     still has, to any accuracy, $p(x|t) = h(x) \exp(\langle f(x), \eta(t)\rangle - A(t))$ with
     enough components of f and η. Two steps:
 
-    1. *Likelihood ratios.* f, η and A, all networks, minimise
+    1. *Likelihood ratios.* f, η and A, all networks, minimise, over groups of 256 samples,
        $$ -\sum_i \log \frac{\exp(\langle f(x_i), \eta(t_i)\rangle - A(t_i))}
           {\sum_j \exp(\langle f(x_i), \eta(t_j)\rangle - A(t_j))}, $$
-       the cross-entropy of the posterior among the parameters of a batch: least at the true
+       the cross-entropy of the posterior among the parameters of a group: least at the true
        likelihood ratios. The score is $s = \partial_t \log p(x|t) = J_\eta^\top f - \nabla A$.
     2. *Information.* $g(t) = E[s s^\top|t]$, a positive definite network, by the likelihood of a
        normal law of the scores of samples that step 1 has not seen.
 
-    An error $e$ of the score enters the metric as $E[e e^\top]$ where it is noise, and is missing
-    from it where f lacks what the samples know; `scale` and the cross-entropy tell of both.
+    η, A and g are each the mean of four networks that are trained side by side, so that what
+    chance leaves of errors in one averages out. An error $e$ of the score enters the metric as
+    $E[e e^\top]$ where it is noise, and is missing from it where f lacks what the samples know;
+    `scale` and the cross-entropy tell of both.
 
     **Arguments:**
 
@@ -128,7 +130,7 @@ def fit_curved_family(
       sample itself if that is a vector, else `summaries.summary_for`.
     - `statistics`: k, the number of components of f and of η.
     - `width`, `depth`: hidden layers of f. Those of η, A and g are 3 of 64.
-    - `schedules`: training of step 1 and of step 2.
+    - `schedules`: training of step 1, in batches of a multiple of 256, and of step 2.
     - `checkpoint`: a directory to write states to and to go on from after an interruption.
     - `progress`: show progress bars (never when the output is no terminal).
     - `throw`: raise if the fit did not succeed; with False look at `.result`.
@@ -149,6 +151,11 @@ def fit_curved_family(
     bounds = check_domain(domain)
     if statistics < len(bounds):
         raise ValueError(f"statistics must be at least d = {len(bounds)}, got {statistics}")
+    if schedules[0].batch_size % RIVALS:
+        raise ValueError(
+            f"batch_size of the likelihood must be a multiple of {RIVALS}, "
+            f"got {schedules[0].batch_size}"
+        )
     directory = Path(checkpoint) if checkpoint is not None else None
     held_key, init_key, metric_key, *keys = jax.random.split(key, 7)
     dtype = jnp.result_type(float)

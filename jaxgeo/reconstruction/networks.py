@@ -12,6 +12,8 @@ from jaxgeo._linalg import HIGHEST, solve_lower
 from jaxgeo._typing import Point, Scalar, Vector
 from jaxgeo.reconstruction.summaries import standardisation
 
+MEMBERS = 4
+
 
 class Perceptron(nnx.Module):
     """Dense layers with GELU between them, of (x − center) / spread; the last one starts at zero
@@ -52,10 +54,23 @@ class Perceptron(nnx.Module):
         return last(x)
 
 
-def over(domain: Float[np.ndarray, "d 2"], outputs: int, **options) -> Perceptron:
-    """Three layers of 64 units, of a point standardised as if uniform over the domain."""
-    center, deviation = domain.mean(axis=1), np.ptp(domain, axis=1) / 12**0.5
-    return Perceptron(center, deviation, (64, 64, 64, outputs), **options)
+class Ensemble(nnx.Module):
+    """The mean of `MEMBERS` perceptrons, three layers of 64 units, of a point standardised as if
+    uniform over the domain. Each is trained to be right by itself: errors that the chance of its
+    start and its steps leaves average out."""
+
+    def __init__(self, domain: Float[np.ndarray, "d 2"], outputs: int, **options):
+        center, deviation = domain.mean(axis=1), np.ptp(domain, axis=1) / 12**0.5
+        sizes = (64, 64, 64, outputs)
+        self.members = nnx.List(
+            [Perceptron(center, deviation, sizes, **options) for _ in range(MEMBERS)]
+        )
+
+    def each(self, t: Point) -> Float[Array, "members outputs"]:
+        return jnp.stack([member(t) for member in self.members])
+
+    def __call__(self, t: Point) -> Float[Array, " outputs"]:
+        return jnp.mean(self.each(t), axis=0)
 
 
 class CurvedFamily(nnx.Module):
@@ -80,7 +95,7 @@ class CurvedFamily(nnx.Module):
         )
         sizes = (*depth * (width,), statistics)
         self.bent = Perceptron(center, spread, sizes, dtype=dtype, rngs=rngs)
-        self.chart = over(domain, statistics + 1, dtype=dtype, rngs=rngs)
+        self.chart = Ensemble(domain, statistics + 1, dtype=dtype, rngs=rngs)
 
     def statistic(self, features: Float[Array, " m"]) -> Float[Array, " k"]:
         return self.linear(self.bent.standardised(features)) + self.bent(features)
@@ -122,16 +137,18 @@ class InformationMetric(nnx.Module):
         d = len(domain)
         whitener = np.linalg.inv(np.linalg.cholesky(typical))
         self.whitener = nnx.Variable(jnp.asarray(whitener, dtype))
-        self.network = over(domain, d * (d + 1) // 2, dtype=dtype, rngs=rngs, still=True)
+        self.entries = Ensemble(domain, d * (d + 1) // 2, dtype=dtype, rngs=rngs, still=True)
 
-    def root(self, t: Point) -> Float[Array, "d d"]:
-        """M(t), with which a score M s has unit covariance."""
-        d = len(t)
-        raw = self.network(t)
+    def roots(self, t: Point) -> Float[Array, "members d d"]:
+        """M(t), with which a score M s has unit covariance, of each member."""
+        return jax.vmap(self._root)(self.entries.each(t))
+
+    def _root(self, raw: Float[Array, " entries"]) -> Float[Array, "d d"]:
+        d = len(self.whitener[...])
         unit = jnp.eye(d, dtype=raw.dtype).at[jnp.tril_indices(d, -1)].set(raw[d:])
         lower = jnp.exp(raw[:d])[:, None] * unit
         return jnp.dot(lower, self.whitener[...], precision=HIGHEST)
 
     def __call__(self, t: Point) -> Float[Array, "d d"]:
-        inverse = solve_lower(self.root(t), jnp.eye(len(t), dtype=t.dtype))
+        inverse = solve_lower(self._root(self.entries(t)), jnp.eye(len(t), dtype=t.dtype))
         return jnp.dot(inverse, inverse.T, precision=HIGHEST)
