@@ -99,15 +99,15 @@ def main() -> None:
     file = writable_directory(arguments.out) / "scaling.json"
     runs = json.loads(file.read_text())["runs"] if file.exists() else []
     done = {(run["samples"], run["effort"], run["seed"]) for run in runs}
-    wanted = [
+    sizes = [(n, 1.0, seed) for seed in arguments.seeds for n in SAMPLES]
+    efforts = [
         (n, effort, seed)
         for seed in arguments.seeds
-        for n, effort in (
-            *((n, 1.0) for n in SAMPLES),
-            *((n, e) for n in EFFORT_SAMPLES for e in EFFORTS if e != 1.0),
-        )
+        for n in EFFORT_SAMPLES
+        for effort in EFFORTS
+        if effort != 1.0
     ]
-    for one in wanted:
+    for one in sizes + efforts:
         if one in done:
             continue
         runs.append(measure(*one))
