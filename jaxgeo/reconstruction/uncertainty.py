@@ -6,8 +6,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.stats import norm
 from jaxtyping import Array, Float
+from scipy.stats import t as student
 
 from jaxgeo._typing import Metric, Potential
 from jaxgeo.reconstruction.fit import LogPartitionFit
@@ -22,12 +22,12 @@ def interval(
 ) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
     r"""Lower and upper bound of a quantity that was read off a fit.
 
-    The quantity Q of the fit, plus and minus $z_{level}$ standard deviations of Q over
-    `fit.ensemble`: draws from the posterior of the potential, of which the smoothing spline (with
-    more than two coordinates, the polynomial) is the mean and the inverse of its normal equations'
-    matrix the covariance, each with a statistic drawn from its likelihood. Such intervals hold on
-    the average over the domain, bias of the smoothing included, and not at every single point: in
-    a sharp crease they are too short.
+    The quantity of the fit, plus and minus its standard deviation over `fit.ensemble` times the
+    quantile of Student's law, since so many draws tell it: draws from the posterior of the
+    potential, of which the smoothing spline (with more than two coordinates, the polynomial) is the
+    mean and the inverse of its normal equations' matrix the covariance, each with a statistic drawn
+    from its likelihood. Such intervals hold on the average over the domain, bias of the smoothing
+    included, and not at every single point: in a sharp crease they are too short.
 
     **Arguments:**
 
@@ -68,5 +68,5 @@ def interval(
 
     draws = jax.vmap(of_draw)(fit.ensemble.coefficients)
     middle, spread = of(fit.log_partition), jnp.std(draws, axis=0, ddof=1)
-    reach = norm.ppf(0.5 + level / 2).astype(spread.dtype) * spread
+    reach = float(student.ppf(0.5 + level / 2, df=len(fit.ensemble.coefficients) - 1)) * spread
     return middle - reach, middle + reach
