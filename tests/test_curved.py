@@ -9,14 +9,16 @@ import jaxgeo as jg
 from jaxgeo import report
 from jaxgeo.reconstruction import Schedule, fit_curved_family
 from jaxgeo.reconstruction.curved import _judge
+from jaxgeo.reconstruction.objectives import information_mismatch, likelihood_mismatch
 from jaxgeo.reconstruction.training import Trace
 
 DOMAIN = np.array([[0.5, 2.0], [-1.0, 1.0]])
 NOISE = 0.4
 QUICK = (
     Schedule(1_200, 1e-2, 256, every=300, optimizer="muon"),
-    Schedule(600, 1e-2, 1024, every=300, optimizer="muon"),
+    Schedule(600, 1e-2, 512, every=300, optimizer="muon"),
 )
+SHORT = tuple(schedule._replace(steps=100, every=100) for schedule in QUICK)
 
 
 def polar(key, t):
@@ -90,6 +92,48 @@ def test_cross_entropy_of_the_posterior_is_the_exact_one(streamed):
     assert abs(streamed.held_out_cross_entropy - nats.mean()) < 3 * error + 0.02
 
 
+def test_every_member_is_judged_by_itself_and_their_mean_is_the_family(streamed):
+    """As the formula has it, in groups of 256 samples."""
+    t = jax.random.uniform(jax.random.key(1), (512, 2), minval=0.5, maxval=1.0)
+    x = polar(jax.random.key(2), t)
+    family = streamed.family
+    f = np.asarray(jax.vmap(family.statistic)(x), float)
+    losses, charts = [], []
+    for member in family.chart.members:
+        both = np.asarray(jax.vmap(member)(t), float)
+        charts.append(both)
+        for i in range(512):
+            group = slice(0, 256) if i < 256 else slice(256, 512)
+            weights = both[group, :-1] @ f[i] - both[group, -1]
+            losses.append(np.log(np.exp(weights - weights[i % 256]).sum()))
+    np.testing.assert_allclose(likelihood_mismatch(family, (x, t)), np.mean(losses), rtol=1e-4)
+    assert np.abs(charts[0] - charts[1]).max() > 1e-3  # not one network four times
+    mean = np.mean(charts, axis=0)
+    eta = jax.vmap(streamed.natural_coordinates)(t)
+    np.testing.assert_allclose(eta, mean[:, :-1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        jax.vmap(streamed.log_normalizer)(t), mean[:, -1], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_information_of_every_member_and_of_their_mean(streamed):
+    t, scores = jnp.array([[1.0, 0.2], [0.7, -0.4]]), jnp.array([[1.0, 2.0], [-3.0, 0.5]])
+    roots = np.asarray(jax.vmap(streamed.metric.roots)(t), float)  # (2, 4, 2, 2)
+    metrics = np.linalg.inv(np.einsum("nmka,nmkb->nmab", roots, roots))
+    s = np.asarray(scores, float)
+    found = [
+        0.5 * s[n] @ np.linalg.solve(g, s[n]) + 0.5 * np.log(np.linalg.det(g))
+        for n in range(2)
+        for g in metrics[n]
+    ]
+    exact = information_mismatch(streamed.metric, (scores, t))
+    np.testing.assert_allclose(exact, np.mean(found), rtol=1e-4)
+    # of members that are alike the mean is nearly the geometric one
+    logs = 0.5 * np.log(np.linalg.det(metrics)).mean(axis=1)
+    middle = 0.5 * np.log(np.linalg.det(np.asarray(jax.vmap(streamed.metric)(t), float)))
+    np.testing.assert_allclose(middle, logs, rtol=1e-4)
+
+
 def polar_means(t):
     return jnp.stack([t[:, 0] * jnp.cos(t[:, 1]), t[:, 0] * jnp.sin(t[:, 1])], axis=1)
 
@@ -104,10 +148,10 @@ def test_metric_composes_with_geodesics(streamed):
 
 
 def test_a_generator_that_is_never_mistaken_leaves_the_scale_open():
-    found = fit(lambda key, t: t, schedules=[s._replace(steps=100) for s in QUICK], throw=False)
+    found = fit(lambda key, t: t, schedules=SHORT, throw=False)
     assert found.result == jg.RESULTS.scale_unresolved
     with pytest.raises(RuntimeError, match="could not be calibrated"):
-        fit(lambda key, t: t, schedules=[s._replace(steps=100) for s in QUICK])
+        fit(lambda key, t: t, schedules=SHORT)
 
 
 def test_log_odds_that_held_out_samples_contradict_are_called_so():
@@ -142,7 +186,6 @@ def test_input_that_cannot_be_fitted(options, message):
 
 
 def test_a_run_that_was_cut_off_goes_on_to_the_same_end(tmp_path):
-    schedules = [s._replace(steps=300) for s in QUICK]
     calls = iter(range(10**6))
 
     def failing(key, t):
@@ -151,9 +194,9 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_end(tmp_path):
         return polar(key, t)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(failing, schedules=schedules, checkpoint=tmp_path)
-    resumed = fit(schedules=schedules, checkpoint=tmp_path)
-    whole = fit(schedules=schedules)
+        fit(failing, schedules=SHORT, checkpoint=tmp_path)
+    resumed = fit(schedules=SHORT, checkpoint=tmp_path)
+    whole = fit(schedules=SHORT)
     t = jnp.array([1.0, 0.2])
     np.testing.assert_array_equal(resumed.metric(t), whole.metric(t))
     np.testing.assert_array_equal(

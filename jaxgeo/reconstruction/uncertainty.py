@@ -23,11 +23,11 @@ def interval(
     r"""Lower and upper bound of a quantity that was read off a fit.
 
     The quantity of the fit, plus and minus its standard deviation over `fit.ensemble` times the
-    quantile of Student's law, since so many draws tell it: draws from the posterior of the
-    potential, of which the smoothing spline (with more than two coordinates, the polynomial) is the
-    mean and the inverse of its normal equations' matrix the covariance, each with a statistic drawn
-    from its likelihood. Such intervals hold on the average over the domain, bias of the smoothing
-    included, and not at every single point: in a sharp crease they are too short.
+    quantile of Student's law, since so many draws tell it. They are draws from the posterior of
+    the potential, of which the smoothing spline (with more than two coordinates, the polynomial)
+    is the mean and the inverse of its normal equations' matrix the covariance, each with a
+    statistic drawn from its likelihood. Such intervals hold on the average over the domain, bias
+    of the smoothing included, and not at every single point: in a sharp crease they are too short.
 
     **Arguments:**
 
