@@ -13,7 +13,7 @@ from jaxgeo._typing import Point, Scalar, Vector
 from jaxgeo.reconstruction.summaries import standardisation
 
 MEMBERS = 4
-"""Networks of an `Ensemble`: twice as near as one, for half as much time again."""
+"""Networks of an `Ensemble`, whose errors by chance are half as large as those of one."""
 
 
 class Perceptron(nnx.Module):
