@@ -17,6 +17,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import table1
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from jaxgeo._files import writable_directory, write_json
 from jaxgeo.plotting import save
@@ -63,7 +64,7 @@ def slopes_of(runs: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
 
 
 def picture(runs: list[dict[str, Any]]):
-    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.8), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 4.2), layout="constrained")
     slopes = slopes_of(runs)
     whole = [run for run in runs if run["effort"] == 1.0]
     n = np.array([run["samples"] for run in whole])
@@ -76,7 +77,6 @@ def picture(runs: list[dict[str, Any]]):
             label = f"{name}: slope {power:.2f} ± {spread:.2f}"
             axes[0].plot(np.sort(n), line, color=f"C{k}", label=label)
     axes[0].set(xscale="log", yscale="log", xlabel="samples", ylabel="error")
-    axes[0].legend(fontsize="small")
     for size, style in zip(EFFORT_SAMPLES, ("o", "s"), strict=True):
         some = [run for run in runs if run["samples"] == size]
         seconds = [run["training_seconds"] for run in some]
@@ -87,7 +87,11 @@ def picture(runs: list[dict[str, Any]]):
                 label=label,
             )  # fmt: skip
     axes[1].set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="error")
-    axes[1].legend(fontsize="small")
+    axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[1].xaxis.set_major_formatter(ScalarFormatter())
+    axes[1].xaxis.set_minor_formatter(NullFormatter())
+    for ax in axes:
+        ax.legend(fontsize="small", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
