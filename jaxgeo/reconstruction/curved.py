@@ -142,7 +142,7 @@ def fit_curved_family(
     enough: training has not brought out what the samples know; `RESULTS.scale_unresolved` if no
     held-out pair of samples is ever mistaken; `RESULTS.nonfinite` if training diverged.
 
-    **Cost:** `steps` of `batch_size` samples, and as many logits a sample: on one core some twelve
+    **Cost:** `steps` of `batch_size` samples, and as many logits a sample: on two cores some eight
     minutes with the defaults for samples of 128 numbers, simulation included.
 
     **Reference:** the family: Efron (1975), Ann. Statist. 3, 1189. Step 1: van den Oord, Li &
