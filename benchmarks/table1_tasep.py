@@ -6,9 +6,10 @@ The chain of 128 sites at rates (α, β) in [0.01, 0.99]². By phase, against th
 finite chain on 12×12 nodes: the median |log| error of the dominant eigenvalue, and the gauge-free
 error of both. The current J as published: a potential in (α, β), times one factor and plus an
 affine function, against J = x(1 - x), x = min(α, β, 1/2), at the centres of 100×100 cells; the
-true potential, the entropy of x, misses it too, by the "floor" (see `jaxgeo.systems.tasep`). Where
-a method gives only a metric, its potential is the nearest one (`hessian_potential`). A run that
-was cut off goes on where it stopped.
+true potential, the entropy of x, misses it too, by the "floor" (see `jaxgeo.systems.tasep`), and
+what is nearest to the exact metric of the chain by more (`--exact-metric`). Where a method gives
+only a metric, its potential is the nearest one (`hessian_potential`). A run that was cut off goes
+on where it stopped.
 """
 
 import argparse

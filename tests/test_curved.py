@@ -128,7 +128,7 @@ def test_information_of_every_member_and_of_their_mean(streamed):
     ]
     exact = information_mismatch(streamed.metric, (scores, t))
     np.testing.assert_allclose(exact, np.mean(found), rtol=1e-4)
-    # of members that are alike the mean is nearly the geometric one
+    # entries are logarithms of sizes: their mean's determinant is the geometric mean
     logs = 0.5 * np.log(np.linalg.det(metrics)).mean(axis=1)
     middle = 0.5 * np.log(np.linalg.det(np.asarray(jax.vmap(streamed.metric)(t), float)))
     np.testing.assert_allclose(middle, logs, rtol=1e-4)

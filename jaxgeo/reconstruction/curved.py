@@ -15,7 +15,12 @@ from jaxgeo._batching import each
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Point, Scalar, Vector
 from jaxgeo.reconstruction.networks import CurvedFamily, InformationMetric
-from jaxgeo.reconstruction.objectives import RIVALS, information_mismatch, likelihood_mismatch
+from jaxgeo.reconstruction.objectives import (
+    RIVALS,
+    information_mismatch,
+    likelihood_mismatch,
+    nats_missed,
+)
 from jaxgeo.reconstruction.samples import check_domain, claim, fingerprint, stream_samples
 from jaxgeo.reconstruction.stages import raise_unless_successful
 from jaxgeo.reconstruction.statistic import calibrate_with_error, pairs_at_all_scales
@@ -229,8 +234,7 @@ def _scores(family, features, t):
 
 @eqx.filter_jit
 def _cross_entropy(family, features, t):
-    weights = family.log_weights(jax.vmap(family.statistic)(features), t)
-    return jax.nn.logsumexp(weights, axis=1) - jnp.diagonal(weights)
+    return nats_missed(jax.vmap(family.statistic)(features), jax.vmap(family.chart)(t))
 
 
 def _calibration(family, features, t) -> tuple[float, float]:

@@ -111,11 +111,6 @@ class CurvedFamily(nnx.Module):
         eta, normalizer = self.coordinates(t)
         return jnp.dot(f, eta, precision=HIGHEST) - normalizer
 
-    def log_weights(self, f: Float[Array, "n k"], t: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        """`log_weight` of every statistic at every point, in one product."""
-        eta, normalizer = jax.vmap(self.coordinates)(t)
-        return jnp.dot(f, eta.T, precision=HIGHEST) - normalizer[None, :]
-
     def score(self, f: Float[Array, " k"], t: Point) -> Vector:
         """∂/∂t log p(x|t) of a sample with the statistic f."""
         return jax.grad(self.log_weight, argnums=1)(f, t)

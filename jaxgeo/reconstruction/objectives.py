@@ -14,8 +14,8 @@ from jaxgeo.reconstruction.polynomials import log_normalizer
 from jaxgeo.reconstruction.potentials import ConvexPotential
 
 RIVALS = 256
-"""Parameters among which a sample is to find its own: hardly less is learned than from all of a
-batch, at a fraction of the cost."""
+"""Parameters among which a sample is to find its own: not all of a batch, whose logits would cost
+more than the networks."""
 
 
 def moment_mismatch(
@@ -161,17 +161,15 @@ def likelihood_mismatch(
     $t_j$ (the normaliser A(t) is learned with the rest)."""
     features, t = batch
     f = jax.vmap(family.statistic)(features)
-    f = f.reshape(-1, RIVALS, f.shape[-1])
-    every = jax.vmap(family.chart.each, out_axes=1)(t)
-    every = every.reshape(len(every), *f.shape[:2], -1)
+    charts = jax.vmap(family.chart.each, out_axes=1)(t)
+    f, charts = (a.reshape(*a.shape[:-2], -1, RIVALS, a.shape[-1]) for a in (f, charts))
+    return jnp.mean(jnp.stack([jax.vmap(nats_missed)(f, chart) for chart in charts]))
 
-    def one(both):
-        weights = jnp.einsum("gik,gjk->gij", f, both[..., :-1], precision=HIGHEST)
-        weights = weights - both[:, None, :, -1]
-        own = jnp.diagonal(weights, axis1=1, axis2=2)
-        return jnp.mean(jax.nn.logsumexp(weights, axis=2) - own)
 
-    return jnp.mean(jnp.stack([one(both) for both in every]))
+def nats_missed(f: Float[Array, "n k"], chart: Float[Array, "n k+1"]) -> Float[Array, " n"]:
+    r"""$-\log p(t_i | x_i)$ among all $t_j$, of statistics and a chart's (η(t), A(t))."""
+    weights = jnp.dot(f, chart[:, :-1].T, precision=HIGHEST) - chart[None, :, -1]
+    return jax.nn.logsumexp(weights, axis=1) - jnp.diagonal(weights)
 
 
 def information_mismatch(

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from jaxgeo._typing import Metric, Potential
 from jaxgeo.reconstruction.fit import LogPartitionFit
@@ -68,5 +68,5 @@ def interval(
 
     draws = jax.vmap(of_draw)(fit.ensemble.coefficients)
     middle, spread = of(fit.log_partition), jnp.std(draws, axis=0, ddof=1)
-    reach = float(student.ppf(0.5 + level / 2, df=len(fit.ensemble.coefficients) - 1)) * spread
+    reach = float(stdtrit(len(fit.ensemble.coefficients) - 1, 0.5 + level / 2)) * spread
     return middle - reach, middle + reach
