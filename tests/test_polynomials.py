@@ -102,34 +102,47 @@ def test_members_spread_as_far_as_the_error():
         t, f, metric = normal_samples(3000, seed=10 + seed)
         system = equations(t, metric, 3)
         no_doubts = np.zeros((*t.shape, 64))
-        coefficients, members = system.by_scatter(f, system.by_means(f), no_doubts)
+        coefficients, members = system.by_scatter(f, no_doubts)
         spread = np.std([logdets(jnp.asarray(m), system.potential) for m in members], axis=0)
         ratios.append((logdets(jnp.asarray(coefficients), system.potential) - exact) / spread)
     assert 0.7 < np.sqrt(np.mean(np.square(ratios))) < 1.4
 
 
-def test_linear_score_finds_the_statistic_among_features():
+def test_score_matching_finds_the_statistic_among_features():
     """Two mixtures of x and x², and two columns of noise that are to get no weight."""
     t, f, metric = normal_samples(4000)
     wrong = np.array([[0.5, 0.1], [-0.2, 1.0]])
     noise = np.random.default_rng(1).normal(size=f.shape)
     features = np.concatenate([(f - f.mean(axis=0)) @ wrong, noise], axis=1)
-    found, deviations = equations(t, metric, 4).linear_score(features)
+    found, deviations = equations(t, metric, 4).score_matching(features)
     exact = np.concatenate([np.linalg.inv(wrong), np.zeros((2, 2))])
     error = np.sqrt((1 - 1 / len(deviations)) * np.sum(deviations**2, axis=0))
     assert np.abs((found - exact) / error).max() < 4
     assert (error[:2] < 0.1 * np.abs(exact[:2]).max()).all()
 
 
-def test_likeliest_statistic_undoes_a_mixing():
+def test_score_matching_does_not_know_the_coordinates():
+    """Natural coordinates turned and stretched, the statistic is turned and stretched back."""
     t, f, metric = normal_samples(3000)
-    wrong = np.array([[1.2, 0.05], [-0.1, 0.9]])
-    system, mixed = equations(t, metric, 3), (f - f.mean(axis=0)) @ wrong
-    found, information, coefficients = system.likeliest(mixed)
-    error = np.sqrt(np.diagonal(np.linalg.inv(information)))
-    assert error.max() < 0.1
-    assert np.abs((found - np.linalg.inv(wrong)).ravel() / error).max() < 4
-    np.testing.assert_allclose(coefficients, system.by_means(mixed @ found), rtol=1e-6)
+    features = f - f.mean(axis=0)
+    turn = np.array([[3.0, 1.0], [-2.0, 0.5]])
+    first = equations(t, metric, 4)
+    jets = Jets.of(lambda t: turn @ chart(t), jnp.asarray(t))
+    second = e.Equations(first.potential, jets, metric)
+    found, turned = (system.score_matching(features)[0] for system in (first, second))
+    np.testing.assert_allclose(turned, found @ np.linalg.inv(turn), rtol=1e-6)
+
+
+def test_doubts_move_the_potential_as_their_values_would():
+    t, f, metric = normal_samples(2000)
+    system = equations(t, metric, 3)
+    doubt = 1e-4 * f @ np.random.default_rng(0).normal(size=(2, 2))
+    some, none = (np.stack([d], axis=2) for d in (doubt, 0 * doubt))
+    coefficients, members = system.by_scatter(f, some)
+    _, still = system.by_scatter(f, none)
+    changed, _ = system.by_scatter(f + doubt, none)
+    size = np.abs(changed - coefficients).max()
+    np.testing.assert_allclose((members - still)[0], changed - coefficients, atol=2e-3 * size)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from jaxgeo._batching import each
 from jaxgeo.reconstruction.charts import Jets
 from jaxgeo.reconstruction.convexity import nearest, with_eigenvalues
 from jaxgeo.reconstruction.polynomials import PolynomialPotential
-from jaxgeo.reconstruction.profile import Contest, likeliest_readout, spread_out
 
 SAMPLES_PER_COEFFICIENT = 48
 """No polynomial with more coefficients than so many samples each is tried."""
@@ -27,8 +26,6 @@ CHUNK = 512
 """Samples whose equations are written down at once."""
 GROUPS = 16
 """Of samples, for the jackknife."""
-CANDIDATES = 4096
-"""Parameters that compete for each sample in the likelihood of the statistic."""
 FLOOR = 1e-2
 """The metrics that set weights are at least this much of their mean."""
 LEAST = 0.01
@@ -101,36 +98,52 @@ class Equations:
             moments = moments + flat.T @ seen.reshape(len(flat), -1)
         return Solved(matrix).solve(moments).reshape(len(moments), *values.shape[2:])
 
-    def linear_score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        r"""The A (r, d) of the statistic $A^\top\varphi$, and what it changes by (GROUPS, r, d)
-        without each of so many groups of samples.
+    def score_matching(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r"""The A (r, d) of the statistic $f = A^\top\varphi$, and what it changes by
+        (GROUPS, r, d) without each of so many groups of samples.
 
         Were f among the linear functions of φ, then $\mathrm{Cov}[\varphi|\eta] A = \partial
         E[\varphi|\eta]/\partial\eta$ at every η with one A; here of both sides' means over the
-        samples, each weighed by one over the size of its metric."""
-        inverse = np.linalg.inv(self.jets.jacobian)
-        sizes = np.sum((inverse.transpose(0, 2, 1) @ np.linalg.inv(self.frames)) ** 2, axis=2)
-        weights = 1 / np.mean(sizes / np.median(sizes, axis=0), axis=1)
-        columns = np.c_[np.ones(len(features)), self.columns()]
-        groups = np.array_split(np.arange(len(features)), GROUPS)
-        parts = [
+        samples, each times $M = J W g^{-1} W J^\top$, with $W_{ii}^2 = 1 - s_i^2$ for parameters
+        that the domain has scaled to [−1, 1]: so
+
+        $$ E\bigl[\tfrac12 (f - \nabla\psi)^\top M (f - \nabla\psi)
+           + \nabla\cdot M (f - \nabla\psi)\bigr], $$
+
+        which is least at the true posterior (Hyvärinen 2005, JMLR 6, 695; with a weight that
+        vanishes where the prior ends, Liu, Kanamori & Williams 2022, JMLR 23, 212), is least in A,
+        whatever the coordinates."""
+        n, d = self.jets.t.shape
+        lower, upper = np.asarray(self.potential.domain, np.float64).T
+        inside = np.sqrt(np.maximum(1 - (2 * (self.jets.t - lower) / (upper - lower) - 1) ** 2, 0))
+        frames = self.frames * inside[:, None, :]
+        weights = frames.transpose(0, 2, 1) @ frames
+        columns = np.c_[np.ones(n), self.columns()]
+        groups = np.array_split(np.arange(n), GROUPS)
+        regressions = [
             (columns[rows].T @ columns[rows], columns[rows].T @ features[rows]) for rows in groups
         ]
-        matrix, moments = (sum(part) for part in zip(*parts, strict=True))
+        matrix, moments = (sum(part) for part in zip(*regressions, strict=True))
         means = Solved(matrix).solve(moments)
-        rest = (features - columns @ means) * np.sqrt(1 / (1 - len(means) / len(features)))
+        rest = (features - columns @ means) * np.sqrt(1 / (1 - len(means) / n))
         scatter, slopes = [], []
         for rows in groups:
             t = jnp.asarray(self.jets.t[rows], self.potential.domain.dtype)
+            pull = weights[rows] @ self.jets.jacobian[rows].transpose(0, 2, 1)
             slope = np.asarray(_slopes(self.potential, t), np.float64)
-            scatter.append((rest[rows] * weights[rows, None]).T @ rest[rows])
-            slopes.append(np.einsum("nma,nab,n->mb", slope, inverse[rows], weights[rows]))
+            slopes.append(np.einsum("nma,nak->km", slope, pull))
+            scatter.append(scatter_by(self.jets.jacobian[rows] @ pull, rest[rows]))
         every = sum(scatter), sum(slopes)
-        found = np.linalg.solve(every[0], means[1:].T @ every[1])
+
+        def solved(scatter, slopes, means):
+            found = Solved(scatter).solve((slopes @ means[1:]).reshape(-1, 1))
+            return found.reshape(d, -1).T
+
+        found = solved(*every, means)
         without = []
-        for (own, moment), c, b in zip(parts, scatter, slopes, strict=True):
+        for (own, moment), c, b in zip(regressions, scatter, slopes, strict=True):
             other = Solved(matrix - own).solve(moments - moment)
-            without.append(np.linalg.solve(every[0] - c, other[1:].T @ (every[1] - b)))
+            without.append(solved(every[0] - c, every[1] - b, other))
         return found, np.stack(without) - found
 
     def columns(self) -> np.ndarray:
@@ -138,37 +151,26 @@ class Equations:
         columns = [each(self.potential.columns, t) for _, t in self._parameters()]
         return np.concatenate([np.asarray(c, np.float64) for c in columns])
 
-    def likeliest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The likeliest R (d, d) for values R in the place of `values` (n, d), each R with its own
-        potential by means (`profile.py`); the information about R; and the c (M,) with it."""
-        n, d = values.shape
-        entries = np.einsum("na,kb->nkab", values, np.eye(d)).reshape(n, d, d * d)
-        coefficients = self.by_means(entries)
-        contest = Contest(
-            values,
-            self.jets.eta - self.jets.eta.mean(axis=0),
-            self.columns() @ coefficients,
-            *spread_out(self.jets.t, CANDIDATES),
-        )
-        mixing, information = likeliest_readout(contest, np.eye(d), np.zeros(d * d))
-        return mixing, information, coefficients @ mixing.ravel()
-
-    def by_scatter(self, values, coefficients, doubts) -> tuple[np.ndarray, np.ndarray]:
-        """The c of both, residuals being those from `coefficients`, convex at every sample; and
+    def by_scatter(self, values, doubts) -> tuple[np.ndarray, np.ndarray]:
+        """The c of both, residuals being those from the means alone, convex at every sample; and
         draws (K, M) of what is left open, with `doubts` (n, d, K) of the values."""
         i, j = np.triu_indices(values.shape[1])
         root = np.where(i == j, 0.5, 1.0) ** 0.5
+        every = np.concatenate([values[:, :, None], doubts], axis=2)
+        by_means = self.by_means(every)
         matrix: Any = 0.0
         moments: Any = 0.0
         for rows, pull, gradient, hessian in self.chunks(scatter=True):
             flat = gradient.reshape(-1, gradient.shape[-1])
-            both = np.concatenate([values[rows][:, :, None], doubts[rows]], axis=2)
-            seen = pull @ both
-            rest = seen[:, :, 0] - gradient @ coefficients
+            seen = pull @ every[rows]
+            rest = seen - gradient @ by_means
+            # to first order in the doubts
+            products = rest[:, i] * rest[:, j, :1] + rest[:, i, :1] * rest[:, j]
+            products[:, :, 0] /= 2
             bends = (hessian[:, i, j] * root[:, None]).reshape(-1, flat.shape[-1])
             matrix = matrix + flat.T @ flat + bends.T @ bends
             moments = moments + flat.T @ seen.reshape(len(flat), -1)
-            moments[:, 0] += bends.T @ (rest[:, i] * rest[:, j] * root).ravel()
+            moments = moments + bends.T @ (products * root[:, None]).reshape(len(bends), -1)
         solved = Solved(matrix)
         found, shifts = np.split(solved.solve(moments), [1], axis=1)
         noise = np.random.default_rng(1).normal(size=shifts.shape)
@@ -209,6 +211,16 @@ class Equations:
             rest = np.einsum("nak,nk->na", pull, values[rows]) - gradient @ coefficients
             found.append(np.sum(rest**2, axis=1))
         return np.concatenate(found)
+
+
+def scatter_by(weights: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Σ M ⊗ r rᵀ (d r, d r) over samples with weights M (n, d, d) and residuals r (n, r)."""
+    d, r = weights.shape[1], rest.shape[1]
+    found = np.empty((d, r, d, r))
+    for k in range(d):
+        for m in range(k, d):
+            found[k, :, m] = found[m, :, k] = (rest * weights[:, k, [m]]).T @ rest
+    return found.reshape(d * r, d * r)
 
 
 class Solved:

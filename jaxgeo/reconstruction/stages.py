@@ -207,8 +207,8 @@ class Smoothing(Replacement):
 
 
 class Expansion(Replacement):
-    """A polynomial of the parameters, and the likeliest mixing of the linear score that belongs to
-    it. It cannot bend sharply, so at a phase boundary the network stays."""
+    """A polynomial of the parameters, and the statistic of score matching with it. It cannot bend
+    sharply, so at a phase boundary the network stays."""
 
     def __init__(self, network, chart, t, features, domain):
         super().__init__(network, chart, t, features)
@@ -244,26 +244,16 @@ class Expansion(Replacement):
 
     def fit(self, readout, choice, rows):
         equations, features = self._equations(choice, rows), self.features[rows]
-        score, deviations = equations.linear_score(features)
-        mixing, information, by_means = equations.likeliest(features @ score)
-        readout = score @ mixing
-        values = features @ readout
-        spread = features @ doubts(features, readout, mixing, information, deviations, MEMBERS)
-        found = equations.by_scatter(values, by_means, spread.reshape(*values.shape, MEMBERS))
+        readout, deviations = equations.score_matching(features)
+        open_ = np.einsum("nr,rdk->ndk", features, doubts(deviations, MEMBERS), optimize=True)
+        found = equations.by_scatter(features @ readout, open_)
         potential, ensemble = (equations.potential.with_coefficients(c) for c in found)
         return potential, jnp.asarray(readout, self.t.dtype), ensemble
 
 
-def doubts(features, readout, mixing, information, deviations, draws: int) -> np.ndarray:
-    """Draws (r, d draws) of what is left open of the readout: its mixing by the likelihood, and
-    what is not mixing by the jackknife."""
-    d, groups = len(mixing), len(deviations)
-    rng = np.random.default_rng(2)
-    noise, other = (rng.normal(size=(m, draws)) for m in (groups, d * d))
-    turned = np.linalg.solve(np.linalg.cholesky(information).T, other)
-    turned = np.linalg.solve(mixing, turned.reshape(d, d * draws))
-    moved = np.einsum("krd,km->rdm", deviations @ mixing, noise * np.sqrt(1 - 1 / groups))
-    moved = moved.reshape(len(readout), d * draws)
-    values = features @ readout
-    shared = np.linalg.solve(values.T @ values, (values.T @ features) @ moved)
-    return moved + readout @ (turned - shared)
+def doubts(deviations: np.ndarray, draws: int) -> np.ndarray:
+    """Draws (r, d, draws) of what is left open of a readout, by its jackknife: `deviations`
+    (groups, r, d) are what it changes by without each group of samples."""
+    groups = len(deviations)
+    noise = np.random.default_rng(2).normal(size=(groups, draws))
+    return np.einsum("krd,km->rdm", deviations, noise * np.sqrt(1 - 1 / groups))
