@@ -19,6 +19,7 @@ from jaxgeo._batching import each
 from jaxgeo.reconstruction.charts import Jets
 from jaxgeo.reconstruction.convexity import nearest, with_eigenvalues
 from jaxgeo.reconstruction.polynomials import PolynomialPotential
+from jaxgeo.reconstruction.profile import evident_penalty
 
 SAMPLES_PER_COEFFICIENT = 48
 """No polynomial with more coefficients than so many samples each is tried."""
@@ -26,6 +27,8 @@ CHUNK = 512
 """Samples whose equations are written down at once."""
 GROUPS = 16
 """Of samples, for the jackknife."""
+EVIDENCE = 10
+"""Updates of the ridge of every degree towards the greatest evidence."""
 FLOOR = 1e-2
 """The metrics that set weights are at least this much of their mean."""
 LEAST = 0.01
@@ -152,8 +155,9 @@ class Equations:
         return np.concatenate([np.asarray(c, np.float64) for c in columns])
 
     def by_scatter(self, values, doubts) -> tuple[np.ndarray, np.ndarray]:
-        """The c of both, residuals being those from the means alone, convex at every sample; and
-        draws (K, M) of what is left open, with `doubts` (n, d, K) of the values."""
+        """The c of both, residuals being those from the means alone, kept small by the evidence,
+        convex at every sample; and draws (K, M) of what is left open, with `doubts` (n, d, K) of
+        the values."""
         i, j = np.triu_indices(values.shape[1])
         root = np.where(i == j, 0.5, 1.0) ** 0.5
         every = np.concatenate([values[:, :, None], doubts], axis=2)
@@ -171,11 +175,25 @@ class Equations:
             matrix = matrix + flat.T @ flat + bends.T @ bends
             moments = moments + flat.T @ seen.reshape(len(flat), -1)
             moments = moments + bends.T @ (products * root[:, None]).reshape(len(bends), -1)
-        solved = Solved(matrix)
+        solved = Solved(matrix + self.evident_ridge(matrix, moments[:, 0]))
         found, shifts = np.split(solved.solve(moments), [1], axis=1)
         noise = np.random.default_rng(1).normal(size=shifts.shape)
         convex = self.convex(found[:, 0], solved)
         return convex, (convex[:, None] + shifts + solved.color(noise)).T
+
+    def evident_ridge(self, matrix: np.ndarray, moments: np.ndarray) -> np.ndarray:
+        """The diagonal (M, M) that keeps coefficients small, as strong for each degree as makes
+        the evidence greatest (MacKay 1992, Neural Comput. 4, 415). Degree 0 is free: a size that
+        so few coefficients have in common is not known from them."""
+        groups = self.potential.degrees()
+        found = Solved(matrix).solve(moments[:, None])[:, 0]
+        squares = np.maximum(np.bincount(groups, found**2), 1e-12)
+        penalty = (groups > 0) * (np.bincount(groups) / squares)[groups]
+        for _ in range(EVIDENCE):
+            information = matrix + np.diag(penalty)
+            found = Solved(information).solve(moments[:, None])[:, 0]
+            penalty = evident_penalty(penalty, found, information, groups)
+        return np.diag(penalty)
 
     def convex(self, coefficients: np.ndarray, solved: "Solved") -> np.ndarray:
         """The c nearest to the coefficients, in standard errors, for which the metric of every

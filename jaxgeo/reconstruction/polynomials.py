@@ -81,6 +81,16 @@ class PolynomialPotential(eqx.Module):
         inner = products[: self.inner]
         return jnp.concatenate([products[1:], jnp.outer(self.chart(t), inner).ravel()])
 
+    def degrees(self) -> Int[np.ndarray, " M"]:
+        """Of every coefficient a number: 0 if of a quadratic b or a constant $c_k$; the |α| of
+        the others of b; and of each of the $c_k$ other numbers likewise."""
+        sizes = np.asarray(self.exponents).sum(axis=1)
+        inner = sizes[: self.inner]
+        others = [
+            np.where(inner > 0, inner + k * sizes.max(), 0) for k in range(1, len(self.domain) + 1)
+        ]
+        return np.concatenate([np.where(sizes > 2, sizes, 0)[1:], *others])
+
     def with_coefficients(
         self, coefficients: Float[Array, "*k M"] | Float[np.ndarray, "*k M"]
     ) -> "PolynomialPotential":

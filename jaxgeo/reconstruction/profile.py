@@ -105,11 +105,14 @@ def most_evident_readout(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The likeliest A (r, d), its `penalty` (r, d) after `EVIDENCE` steps towards the greatest
     evidence (MacKay 1992, Neural Comput. 4, 415), and the information about A."""
-    readout, information = likeliest_readout(contest, start, penalty.ravel())
+    rows, columns = np.indices(penalty.shape)
+    groups = (rows // GROUP * penalty.shape[1] + columns).ravel()
+    flat = penalty.ravel()
+    readout, information = likeliest_readout(contest, start, flat)
     for _ in range(EVIDENCE):
-        penalty = evident_penalty(penalty, readout, information)
-        readout, information = likeliest_readout(contest, readout, penalty.ravel())
-    return readout, penalty, information
+        flat = evident_penalty(flat, readout.ravel(), information, groups)
+        readout, information = likeliest_readout(contest, readout, flat)
+    return readout, flat.reshape(penalty.shape), information
 
 
 def unshrunk(contest: Contest, readout: np.ndarray) -> np.ndarray:
@@ -127,22 +130,19 @@ def unshrunk(contest: Contest, readout: np.ndarray) -> np.ndarray:
 
 
 def evident_penalty(
-    penalty: np.ndarray, readout: np.ndarray, information: np.ndarray
+    penalty: np.ndarray, found: np.ndarray, information: np.ndarray, groups: np.ndarray
 ) -> np.ndarray:
-    """One step towards the `penalty` (r, d) of the greatest evidence: over each group of entries
-    A, Σ penalty A² is to be the number of them that the samples, not the penalty, determine.
+    """One step towards the `penalty` (m,) of the greatest evidence: over each of the `groups` (m,)
+    of coefficients, Σ penalty c² is to be the number of them that the samples, not the penalty,
+    determine.
 
-    `readout` (r, d) is the likeliest A, `information` (d r, d r) that about it, penalty included.
-    """
+    `found` (m,) are the likeliest c, `information` (m, m) that about them, penalty included."""
     unit = np.sqrt(np.diagonal(information))
     variance = np.diagonal(np.linalg.inv(information / np.outer(unit, unit))) / unit**2
-    determined = 1 - penalty * variance.reshape(penalty.shape)
-    starts = np.arange(0, len(penalty), GROUP)
-    wanted, found = (
-        np.add.reduceat(a, starts, axis=0) for a in (determined, penalty * readout**2)
+    wanted, seen = (
+        np.bincount(groups, weights=a) for a in (1 - penalty * variance, penalty * found**2)
     )
-    factor = np.clip(wanted / np.maximum(found, 1e-12), 0.1, 10)
-    return penalty * np.repeat(factor, GROUP, axis=0)[: len(penalty)]
+    return penalty * np.clip(wanted / np.maximum(seen, 1e-12), 0.1, 10)[groups]
 
 
 def _log_likelihood(contest: Contest, a: np.ndarray, value_only: bool = False):
