@@ -6,6 +6,8 @@ found from the same equations: few samples are near each other in many dimension
 say little there.
 """
 
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -105,54 +107,54 @@ class Equations:
         r"""The A (r, d) of the statistic $f = A^\top\varphi$, and what it changes by
         (GROUPS, r, d) without each of so many groups of samples.
 
-        Were f among the linear functions of φ, then $\mathrm{Cov}[\varphi|\eta] A = \partial
-        E[\varphi|\eta]/\partial\eta$ at every η with one A; here of both sides' means over the
-        samples, each times $M = J W g^{-1} W J^\top$, with $W_{ii}^2 = 1 - s_i^2$ for parameters
-        that the domain has scaled to [−1, 1]: so
+        A and the coefficients of ψ, linear both, minimise
 
         $$ E\bigl[\tfrac12 (f - \nabla\psi)^\top M (f - \nabla\psi)
-           + \nabla\cdot M (f - \nabla\psi)\bigr], $$
+           + \nabla\cdot M (f - \nabla\psi)\bigr],
+           \quad M = J W g^{-1} W J^\top, \quad W_{ii}^2 = 1 - s_i^2, $$
 
-        which is least at the true posterior (Hyvärinen 2005, JMLR 6, 695; with a weight that
-        vanishes where the prior ends, Liu, Kanamori & Williams 2022, JMLR 23, 212), is least in A,
-        whatever the coordinates."""
+        with the parameters scaled by the domain to s in [−1, 1]. That is least at the true
+        posterior (Hyvärinen 2005, JMLR 6, 695; with a weight that vanishes where the prior ends,
+        Liu, Kanamori & Williams 2022, JMLR 23, 212), is least in A, whatever the coordinates. So
+        the mean of f is to be a gradient, which says most about A where d > 1. By parts the
+        divergence of M f is $-\mathrm{tr}\,M\,\partial E[f|\eta]/\partial\eta$, with the mean of
+        φ by regression; that of M ∇ψ has mean 0."""
         n, d = self.jets.t.shape
         lower, upper = np.asarray(self.potential.domain, np.float64).T
         inside = np.sqrt(np.maximum(1 - (2 * (self.jets.t - lower) / (upper - lower) - 1) ** 2, 0))
         frames = self.frames * inside[:, None, :]
-        weights = frames.transpose(0, 2, 1) @ frames
-        columns = np.c_[np.ones(n), self.columns()]
-        groups = np.array_split(np.arange(n), GROUPS)
-        regressions = [
-            (columns[rows].T @ columns[rows], columns[rows].T @ features[rows]) for rows in groups
-        ]
-        matrix, moments = (sum(part) for part in zip(*regressions, strict=True))
-        means = Solved(matrix).solve(moments)
-        rest = (features - columns @ means) * np.sqrt(1 / (1 - len(means) / n))
-        scatter, slopes = [], []
-        for rows in groups:
+
+        def sums(rows):
             t = jnp.asarray(self.jets.t[rows], self.potential.domain.dtype)
-            pull = weights[rows] @ self.jets.jacobian[rows].transpose(0, 2, 1)
-            slope = np.asarray(_slopes(self.potential, t), np.float64)
-            slopes.append(np.einsum("nma,nak->km", slope, pull))
-            scatter.append(scatter_by(self.jets.jacobian[rows] @ pull, rest[rows]))
-        every = sum(scatter), sum(slopes)
+            columns = np.c_[np.ones(len(rows)), each(self.potential.columns, t)]
+            columns = columns.astype(np.float64)
+            gradient = frames[rows] @ self._gradients(t)
+            pull = frames[rows] @ self.jets.jacobian[rows].transpose(0, 2, 1)
+            flat = gradient.reshape(-1, gradient.shape[-1])
+            slopes = gradient.transpose(0, 2, 1) @ pull
+            return [
+                columns.T @ columns,
+                columns.T @ features[rows],
+                slopes.sum(axis=0),
+                flat.T @ flat,
+                np.tensordot(slopes, features[rows], axes=(0, 0)).reshape(flat.shape[1], -1),
+                scatter_by(pull.transpose(0, 2, 1) @ pull, features[rows]),
+            ]
 
-        def solved(scatter, slopes, means):
-            found = Solved(scatter).solve((slopes @ means[1:]).reshape(-1, 1))
-            return found.reshape(d, -1).T
+        def solved(regression, moments, slopes, normal, cross, scatter):
+            means = Solved(regression).solve(moments)[1:]
+            rest = scatter - cross.T @ Solved(normal).solve(cross)
+            rest = rest / (1 - len(normal) / (d * regression[0, 0]))
+            return Solved(rest).solve((slopes.T @ means).reshape(-1, 1)).reshape(d, -1).T
 
-        found = solved(*every, means)
-        without = []
-        for (own, moment), c, b in zip(regressions, scatter, slopes, strict=True):
-            other = Solved(matrix - own).solve(moments - moment)
-            without.append(solved(every[0] - c, every[1] - b, other))
+        groups = [
+            totals(map(sums, np.array_split(rows, -(-len(rows) // CHUNK))))
+            for rows in np.array_split(np.arange(n), GROUPS)
+        ]
+        every = totals(groups)
+        found = solved(*every)
+        without = [solved(*(a - b for a, b in zip(every, group, strict=True))) for group in groups]
         return found, np.stack(without) - found
-
-    def columns(self) -> np.ndarray:
-        """(n, M)."""
-        columns = [each(self.potential.columns, t) for _, t in self._parameters()]
-        return np.concatenate([np.asarray(c, np.float64) for c in columns])
 
     def by_scatter(self, values, doubts) -> tuple[np.ndarray, np.ndarray]:
         """The c of both, residuals being those from the means alone, kept small by the evidence,
@@ -229,6 +231,11 @@ class Equations:
             rest = np.einsum("nak,nk->na", pull, values[rows]) - gradient @ coefficients
             found.append(np.sum(rest**2, axis=1))
         return np.concatenate(found)
+
+
+def totals(parts: Iterable[list[np.ndarray]]) -> list[np.ndarray]:
+    """The sums of each entry of the lists."""
+    return functools.reduce(lambda a, b: [x + y for x, y in zip(a, b, strict=True)], parts)
 
 
 def scatter_by(weights: np.ndarray, rest: np.ndarray) -> np.ndarray:

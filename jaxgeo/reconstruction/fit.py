@@ -124,9 +124,10 @@ def fit_log_partition(
        metric's size, so this factor is what overfitting would otherwise inflate.
     3. *Potential.* A `ConvexPotential` with $\nabla\psi(\eta) = E[f|\eta]$ by least squares, in
        whose place, with 4,096 samples or more, comes the solution of linear and convex equations,
-       which use the scatter $\mathrm{Cov}[f|\eta] = \nabla^2\psi(\eta)$ too, beside the likeliest
-       statistic: with two natural coordinates a `SplinePotential` (`smoothing.py`), with three or
-       more, as many as parameters, a `PolynomialPotential` (`expansion.py`). Otherwise, or
+       which use the scatter $\mathrm{Cov}[f|\eta] = \nabla^2\psi(\eta)$ too: with two natural
+       coordinates a `SplinePotential` beside the likeliest statistic (`smoothing.py`), with three
+       or more, as many as parameters, a `PolynomialPotential` beside the statistic of score
+       matching (`expansion.py`). Otherwise, or
        should held-out samples not prefer it, or no such solution be convex at every sample
        (`refusal` says), the network is trained on: together with $f$ by the likelihood of the
        Bregman posterior over the prior, $f$ moving within what the pairs leave open; last by the
