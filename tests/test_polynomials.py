@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize, nnls
+from scipy.special import polygamma
 
 from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction import (
@@ -131,6 +132,24 @@ def test_score_matching_does_not_know_the_coordinates():
     second = e.Equations(first.potential, jets, metric)
     found, turned = (system.score_matching(features)[0] for system in (first, second))
     np.testing.assert_allclose(turned, found @ np.linalg.inv(turn), rtol=1e-6)
+
+
+def test_a_mean_that_is_a_gradient_mixes_the_statistic_less():
+    """Dirichlet of 3. With slopes and scatter alone, the mean left free, the error is 0.018."""
+    domain, errors = np.array([[0.5, 4.0]] * 3), []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        t = rng.uniform(*domain.T, (4000, 3))
+        gamma = rng.gamma(t[:, None, :], size=(4000, DRAWS, 3))
+        f = np.log(gamma / gamma.sum(axis=2, keepdims=True)).sum(axis=1)
+        metric = (
+            polygamma(1, t)[:, :, None] * np.eye(3) - polygamma(1, t.sum(axis=1))[:, None, None]
+        )
+        jets = Jets.of(lambda t: t, jnp.asarray(t))
+        potential = template(jets, lambda t: t, domain, DRAWS * metric, 4, jnp.float64)
+        found, _ = e.Equations(potential, jets, DRAWS * metric).score_matching(f - f.mean(axis=0))
+        errors.append(found - np.eye(3))
+    assert np.sqrt(np.mean(np.square(errors))) < 0.015
 
 
 def test_the_evidence_keeps_small_what_the_samples_do_not_ask_for(monkeypatch):
