@@ -10,21 +10,23 @@ import pytest
 from scipy.sparse.linalg import spsolve
 
 from jaxgeo.reconstruction.convexity import convex_spline
+from jaxgeo.reconstruction.jackknife import groups
 from jaxgeo.reconstruction.profile import (
     Contest,
-    _log_likelihood,
+    curvature,
     evident_penalty,
     likeliest_readout,
+    log_likelihood,
     most_evident_readout,
     spread_out,
     unshrunk,
 )
 from jaxgeo.reconstruction.smoothing import (
     STRENGTHS,
+    Entries,
     Rows,
     Smoother,
     _least,
-    _likeliest,
     _quarters,
     choose_strength,
     smooth,
@@ -165,13 +167,18 @@ def test_likelihood_has_the_derivatives_that_it_says(monkeypatch):
     monkeypatch.setattr("jaxgeo.reconstruction.profile.THINNED", 1)
     game = contest(600)
     a = np.array([0.9, 0.05, -0.03, 1.1, 0.02, 0.04])
-    value, slope, curvature = _log_likelihood(game, a)
-    assert value == pytest.approx(_log_likelihood(game, a, value_only=True), rel=1e-12)
+    value, slope = log_likelihood(game, a)
+    information = curvature(game, a)
+    parts = [log_likelihood(game, a, rows) for rows in np.split(np.arange(600), 3)]
+    assert value == pytest.approx(sum(part[0] for part in parts), rel=1e-12)
+    np.testing.assert_allclose(sum(part[1] for part in parts), slope, rtol=1e-9)
     for k, step in enumerate(1e-5 * np.eye(6)):
-        ahead, behind = (_log_likelihood(game, a + s * step) for s in (1, -1))
+        ahead, behind = (log_likelihood(game, a + s * step) for s in (1, -1))
         assert slope[k] == pytest.approx((ahead[0] - behind[0]) / 2e-5, rel=1e-6)
         second = -(ahead[1] - behind[1]) / 2e-5
-        np.testing.assert_allclose(curvature[k], second, rtol=1e-5, atol=1e-5 * abs(second).max())
+        np.testing.assert_allclose(
+            information[k], second, rtol=1e-5, atol=1e-5 * abs(second).max()
+        )
 
 
 def test_likelihood_is_that_of_the_candidates_it_names():
@@ -185,7 +192,7 @@ def test_likelihood_is_that_of_the_candidates_it_names():
         logits = game.features[i] @ a.reshape(3, 2) @ game.eta[rivals].T
         logits = logits - game.potentials[rivals] @ a
         total += logits[0] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
-    assert _log_likelihood(game, a, value_only=True) == pytest.approx(total, rel=1e-12)
+    assert log_likelihood(game, a)[0] == pytest.approx(total, rel=1e-12)
 
 
 def test_the_likeliest_statistic_is_the_sufficient_one():
@@ -240,13 +247,38 @@ def test_a_likeliest_statistic_is_not_shrunk_by_its_ridge():
     game = contest()
     counts = game.features[:, :2]
     rows = Rows(TensorSplines(BREAKS), game.eta, metric(game.eta))
-    smoother = Smoother(rows, 1e3)
+    entries = Entries(rows, Smoother(rows, 1e3), counts, np.arange(len(counts)), 512)
 
     def found(ridge):
-        start, penalty = np.eye(2), np.full((2, 2), ridge)
-        return _likeliest(rows, smoother, smoother(counts), counts, start, penalty, 512)[0]
+        return entries.likeliest(np.eye(2), np.full((2, 2), ridge))[0]
 
     np.testing.assert_allclose(found(1e7), found(0.0), atol=1e-4)
+
+
+def test_deviations_are_those_of_samples_left_out():
+    """Found again without a group, splines and all; the rivals are the same."""
+    game = contest()
+    counts, rough = game.features[:, :2], metric(game.eta)
+    splines, n = TensorSplines(BREAKS), len(game.eta)
+
+    def entries_of(kept):
+        rows = Rows(splines, game.eta[kept], rough[kept])
+        return Entries(rows, Smoother(rows, 1e3), counts[kept], np.arange(len(kept)), 512)
+
+    every = entries_of(np.arange(n))
+    found, information = likeliest_readout(every.contest, np.eye(2), np.zeros(4))
+    deviations, exact = every.deviations(found, information), []
+    for group in groups(n):
+        kept = np.setdiff1d(np.arange(n), group)
+        potentials = splines.derivatives(game.eta, 0)[0] @ entries_of(kept).coefficients
+        without = every.contest._replace(potentials=potentials)
+        a = found.ravel()
+        for _ in range(4):
+            a = a + np.linalg.solve(information, log_likelihood(without, a, kept)[1])
+        exact.append(a - found.ravel())
+    error = deviations - exact
+    error, spread = (np.linalg.norm(m - np.mean(m, axis=0)) for m in (error, exact))
+    assert error < 0.1 * spread
 
 
 def test_passes_take_back_what_the_charge_flattens(monkeypatch):

@@ -13,7 +13,6 @@ from jaxgeo.reconstruction.stages import (
     Expansion,
     Replacement,
     Smoothing,
-    doubts,
 )
 from jaxgeo.systems import families
 
@@ -92,10 +91,3 @@ def test_a_spline_is_judged_in_natural_coordinates():
     assert found.shape == (20, 2, 2)
     eta = t[:, :2] * t[:, 2:]
     np.testing.assert_allclose(jnp.diagonal(found, axis1=1, axis2=2), jnp.cosh(eta), rtol=1e-12)
-
-
-def test_doubts_are_those_of_the_jackknife():
-    deviations = np.random.default_rng(0).normal(size=(16, 3, 2))
-    found = doubts(deviations, 20_000)
-    expected = np.sqrt((1 - 1 / 16) * np.sum(deviations**2, axis=0))
-    np.testing.assert_allclose(found.std(axis=2), expected, rtol=0.03)

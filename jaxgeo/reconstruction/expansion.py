@@ -20,6 +20,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from jaxgeo._batching import each
 from jaxgeo.reconstruction.charts import Jets
 from jaxgeo.reconstruction.convexity import nearest, with_eigenvalues
+from jaxgeo.reconstruction.jackknife import groups
 from jaxgeo.reconstruction.polynomials import PolynomialPotential
 from jaxgeo.reconstruction.profile import evident_penalty
 
@@ -27,8 +28,6 @@ SAMPLES_PER_COEFFICIENT = 48
 """No polynomial with more coefficients than so many samples each is tried."""
 CHUNK = 512
 """Samples whose equations are written down at once."""
-GROUPS = 16
-"""Of samples, for the jackknife."""
 EVIDENCE = 10
 """Updates of the ridge of every degree towards the greatest evidence."""
 FLOOR = 1e-2
@@ -104,8 +103,8 @@ class Equations:
         return Solved(matrix).solve(moments).reshape(len(moments), *values.shape[2:])
 
     def score_matching(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        r"""The A (r, d) of the statistic $f = A^\top\varphi$, and what it changes by
-        (GROUPS, r, d) without each of so many groups of samples.
+        r"""The A (r, d) of the statistic $f = A^\top\varphi$, and its deviations
+        (GROUPS, r, d) without each group of samples (`jackknife.py`).
 
         A and the coefficients of ψ, linear both, minimise
 
@@ -147,13 +146,12 @@ class Equations:
             rest = rest / (1 - len(normal) / (d * regression[0, 0]))
             return Solved(rest).solve((slopes.T @ means).reshape(-1, 1)).reshape(d, -1).T
 
-        groups = [
-            totals(map(sums, np.array_split(rows, -(-len(rows) // CHUNK))))
-            for rows in np.array_split(np.arange(n), GROUPS)
+        parts = [
+            totals(map(sums, np.array_split(rows, -(-len(rows) // CHUNK)))) for rows in groups(n)
         ]
-        every = totals(groups)
+        every = totals(parts)
         found = solved(*every)
-        without = [solved(*(a - b for a, b in zip(every, group, strict=True))) for group in groups]
+        without = [solved(*(a - b for a, b in zip(every, group, strict=True))) for group in parts]
         return found, np.stack(without) - found
 
     def by_scatter(self, values, doubts) -> tuple[np.ndarray, np.ndarray]:

@@ -79,24 +79,26 @@ def likeliest_readout(
     **Fails:** `LinAlgError` after `max_iterations` without a maximum.
 
     **Cost:** O(n K r) an iteration."""
+
+    def penalised(a):
+        value, slope = log_likelihood(contest, a)
+        return value - 0.5 * penalty @ a**2, slope - penalty * a
+
     a = start.ravel().copy()
+    value, slope = penalised(a)
     for _ in range(max_iterations):
-        value, slope, curvature = _log_likelihood(contest, a)
-        value -= 0.5 * penalty @ a**2
-        slope = slope - penalty * a
-        curvature = curvature + np.diag(penalty)
-        unit = np.sqrt(np.diagonal(curvature))
-        step = np.linalg.solve(curvature / np.outer(unit, unit), slope / unit) / unit
+        information = curvature(contest, a) + np.diag(penalty)
+        unit = np.sqrt(np.diagonal(information))
+        step = np.linalg.solve(information / np.outer(unit, unit), slope / unit) / unit
         gain, length = slope @ step, 1.0
         while True:
-            new = _log_likelihood(contest, a + length * step, value_only=True)
-            new -= 0.5 * penalty @ (a + length * step) ** 2
-            if new >= value + 0.1 * length * gain or length < 1e-3:
+            ahead, ahead_slope = penalised(a + length * step)
+            if ahead >= value + 0.1 * length * gain or length < 1e-3:
                 break
             length /= 2
-        a = a + length * step
+        a, value, slope = a + length * step, ahead, ahead_slope
         if gain < 1e-2:
-            return a.reshape(start.shape), curvature
+            return a.reshape(start.shape), information
     raise np.linalg.LinAlgError(f"likelihood not at its maximum: {gain:.3g} nats to be gained")
 
 
@@ -145,49 +147,63 @@ def evident_penalty(
     return penalty * np.clip(wanted / np.maximum(seen, 1e-12), 0.1, 10)[groups]
 
 
-def _log_likelihood(contest: Contest, a: np.ndarray, value_only: bool = False):
-    """Σ log p(own parameter), its gradient, and about minus its second derivatives."""
-    features, eta, potentials, candidates, cells = contest
-    others, others_potentials = eta[candidates], potentials[candidates]
-    d = eta.shape[1]
-    f = features @ a.reshape(-1, d)
-    own = np.sum(f * eta, axis=1) - potentials @ a
-    rival = others_potentials @ a
-    size = len(a)
-    value, slope, curvature = 0.0, np.zeros(size), np.zeros((size, size))
-    for begin in range(0, len(f), CHUNK):
-        rows = slice(begin, begin + CHUNK)
-        logits = f[rows] @ others.T - rival
-        logits[np.arange(len(logits)), cells[rows]] = -np.inf
-        top = np.maximum(logits.max(axis=1), own[rows])
-        weight = np.exp(logits - top[:, None])
-        own_weight = np.exp(own[rows] - top)
-        total = weight.sum(axis=1) + own_weight
-        value += float(np.sum(own[rows] - top - np.log(total)))
-        if value_only:
-            continue
-        weight /= total[:, None]
-        own_weight /= total
-        z, e, p = features[rows], eta[rows], potentials[rows]
+def log_likelihood(
+    contest: Contest, a: np.ndarray, rows: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Σ log p(own parameter) over `rows`, by default all, and its gradient."""
+    others = contest.eta[contest.candidates]
+    others_potentials = contest.potentials[contest.candidates]
+    value, slope = 0.0, np.zeros(len(a))
+    rows = np.arange(len(contest.eta)) if rows is None else rows
+    for chunk, own, weight, own_weight in _posteriors(contest, a, rows):
+        z, e, p = (m[chunk] for m in (contest.features, contest.eta, contest.potentials))
+        value += float(own.sum())
         slope += np.sum(outer(z, e - weight @ others - own_weight[:, None] * e), axis=0)
         slope -= (1 - own_weight) @ p - weight.sum(axis=0) @ others_potentials
+    return value, slope
 
-        weight, own_weight = weight[::THINNED], own_weight[::THINNED, None]
-        z, e, p = z[::THINNED], e[::THINNED], p[::THINNED]
+
+def curvature(contest: Contest, a: np.ndarray) -> np.ndarray:
+    """About minus the second derivatives of `log_likelihood`, from one sample in `THINNED`."""
+    others = contest.eta[contest.candidates]
+    others_potentials = contest.potentials[contest.candidates]
+    d = others.shape[1]
+    found = np.zeros((len(a), len(a)))
+    rows = np.arange(0, len(contest.eta), THINNED)
+    for chunk, _, weight, own_weight in _posteriors(contest, a, rows):
+        z, e, p = (m[chunk] for m in (contest.features, contest.eta, contest.potentials))
+        own_weight = own_weight[:, None]
         expected = outer(z, weight @ others + own_weight * e)
         expected -= weight @ others_potentials + own_weight * p
-        curvature -= expected.T @ expected
-        curvature += others_potentials.T @ (weight.sum(axis=0)[:, None] * others_potentials)
-        curvature += p.T @ (own_weight * p)
+        found -= expected.T @ expected
+        found += others_potentials.T @ (weight.sum(axis=0)[:, None] * others_potentials)
+        found += p.T @ (own_weight * p)
         for k in range(d):
             both = weight @ (others[:, k, None] * others_potentials) + own_weight * e[:, [k]] * p
             both = z.T @ both
-            curvature[k::d] -= both
-            curvature[:, k::d] -= both.T
+            found[k::d] -= both
+            found[:, k::d] -= both.T
             products = weight @ (others[:, k, None] * others) + own_weight * e[:, [k]] * e
             for m in range(d):
-                curvature[k::d, m::d] += z.T @ (products[:, [m]] * z)
-    return value if value_only else (value, slope, THINNED * curvature)
+                found[k::d, m::d] += z.T @ (products[:, [m]] * z)
+    return THINNED * found
+
+
+def _posteriors(contest: Contest, a: np.ndarray, rows: np.ndarray):
+    """Chunks of the rows, with log p(own parameter), and the posteriors of their rivals (k, K)
+    and of their own parameters (k,)."""
+    features, eta, potentials, candidates, cells = contest
+    others, rival = eta[candidates], potentials[candidates] @ a
+    for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
+        f = features[chunk] @ a.reshape(-1, eta.shape[1])
+        own = np.sum(f * eta[chunk], axis=1) - potentials[chunk] @ a
+        logits = f @ others.T - rival
+        logits[np.arange(len(logits)), cells[chunk]] = -np.inf
+        top = np.maximum(logits.max(axis=1), own)
+        weight = np.exp(logits - top[:, None])
+        own_weight = np.exp(own - top)
+        total = weight.sum(axis=1) + own_weight
+        yield chunk, own - top - np.log(total), weight / total[:, None], own_weight / total
 
 
 def outer(z, e):

@@ -24,7 +24,7 @@ is a spline (`splines.py`) instead, by four steps, each linear or convex:
 
 What is left open (`uncertainty.py`): a smoothing spline is the mean of a posterior, which has the
 inverse of the normal equations' matrix for covariance (Wahba 1983, J. R. Stat. Soc. B 45, 133);
-the statistic adds that of its likelihood.
+the statistic adds what it changes by without groups of samples, its potential with it.
 """
 
 import functools
@@ -37,7 +37,14 @@ from scipy.ndimage import binary_dilation
 from scipy.sparse.linalg import spsolve
 
 from jaxgeo.reconstruction.convexity import convex_spline, with_eigenvalues
-from jaxgeo.reconstruction.profile import Contest, most_evident_readout, spread_out, unshrunk
+from jaxgeo.reconstruction.jackknife import GROUPS, doubts, groups
+from jaxgeo.reconstruction.profile import (
+    Contest,
+    log_likelihood,
+    most_evident_readout,
+    spread_out,
+    unshrunk,
+)
 from jaxgeo.reconstruction.splines import BandedCholesky, TensorSplines, bends, frames, scaled
 
 CELLS, SAMPLES_PER_CELL = (24, 52), 10
@@ -161,6 +168,55 @@ class Smoother:
         return last
 
 
+class Entries:
+    """The splines of every entry of a readout, its rows one after the other, and the contest in
+    which the `chosen` samples tell the likeliest."""
+
+    def __init__(self, rows: Rows, smoother: Smoother, features, chosen, candidates: int):
+        self._rows, self._smoother, self._features = rows, smoother, features
+        self._chosen, self._values = chosen, rows.values[chosen]
+        self.coefficients = smoother.solve(self._moments(np.arange(len(rows.eta))))
+        self.contest = Contest(
+            features[chosen],
+            rows.eta[chosen] - rows.eta[chosen].mean(axis=0),
+            self._values @ self.coefficients,
+            *spread_out(rows.eta[chosen], candidates),
+        )
+
+    def _moments(self, rows: np.ndarray) -> np.ndarray:
+        """The right-hand sides of the normal equations, of some rows."""
+        x, y, w = (frame[rows, None] for frame in self._rows.frames)
+        first, second = (m[rows] for m in self._rows.slopes)
+        z = self._features[rows]
+        moments = first.T @ (x * z) + second.T @ (y * z), second.T @ (w * z)
+        return np.stack(moments, axis=-1).reshape(first.shape[1], -1)
+
+    def likeliest(self, readout, penalty):
+        """The readout of step 2, its ridge by the evidence, and what `deviations` needs."""
+        found, penalty, information = most_evident_readout(self.contest, readout, penalty)
+        return found @ unshrunk(self.contest, found), penalty, (found, information)
+
+    def deviations(self, readout: np.ndarray, information: np.ndarray) -> np.ndarray:
+        """What the likeliest readout (r d,) changes by without each group of samples, (`GROUPS`,
+        r d): a Newton step each, from splines that have changed to first order."""
+        a = readout.ravel()
+        _, every = log_likelihood(self.contest, a)
+        slopes = []
+        for rows in groups(len(self._rows.eta)):
+            first, second = (m[rows] for m in self._rows.slopes)
+            normal = first.T @ first + second.T @ second
+            lost = self._moments(rows) - normal @ self.coefficients
+            potentials = self.contest.potentials - self._values @ self._smoother.solve(lost)
+            _, moved = log_likelihood(self.contest._replace(potentials=potentials), a)
+            _, own = log_likelihood(self.contest, a, np.flatnonzero(np.isin(self._chosen, rows)))
+            slopes.append(moved - every - own)
+        unit = np.sqrt(np.diagonal(information))
+        steps = (
+            np.linalg.solve(information / np.outer(unit, unit), (slopes / unit).T) / unit[:, None]
+        )
+        return steps.T * GROUPS / (GROUPS - 1)
+
+
 def smooth(
     eta: np.ndarray,
     features: np.ndarray,
@@ -187,9 +243,10 @@ def smooth(
     pairs = curvature @ readout.ravel()
     for candidates in CANDIDATES:
         smoother = Smoother(rows, strength, coefficients)
-        readout, penalty, doubt = _likeliest(
-            rows, smoother, coefficients, features, readout, penalty, candidates
-        )
+        chosen = np.flatnonzero(rows.cubic_form(coefficients) < SMOOTH)
+        if len(chosen) >= FEWEST:
+            entries = Entries(rows, smoother, features, chosen, candidates)
+            readout, penalty, likeliest = entries.likeliest(readout, penalty)
         of_pairs = pairs @ readout.ravel() / (readout.ravel() @ curvature @ readout.ravel())
         if not of_pairs > 0:
             raise np.linalg.LinAlgError(f"pairs contradict the likelihood: size {of_pairs:.3g}")
@@ -206,6 +263,9 @@ def smooth(
         matrix, moments, _bowl(splines, eta, values), splines.derivatives(everywhere, 2),
         FLOOR / np.var(eta, axis=0),
     )  # fmt: skip
+    doubt: Any = 0.0
+    if len(chosen) >= FEWEST:
+        doubt = entries.coefficients @ doubts(entries.deviations(*likeliest), MEMBERS)
     noise = np.random.default_rng(1).normal(size=(len(coefficients), MEMBERS))
     looser, _ = Smoother(rows, LOOSER * strength, coefficients).with_scatter(coefficients, values)
     members = coefficients + (doubt + BandedCholesky(looser).color(noise)).T
@@ -292,33 +352,6 @@ def _chi_squares(rows: Rows, coefficients, values) -> np.ndarray:
     """min(χ², 9) of held-out values: a phase boundary should not outweigh the rest."""
     first, second = rows.residuals(coefficients, values)
     return np.minimum(first**2 + second**2, 9)
-
-
-def _likeliest(
-    rows, smoother, coefficients, z, readout, penalty, candidates
-) -> tuple[np.ndarray, np.ndarray, Any]:
-    """The readout of step 2, its ridge by the evidence, and `MEMBERS` draws of what the readout's
-    uncertainty does to the spline."""
-    chosen = np.flatnonzero(rows.cubic_form(coefficients) < SMOOTH)
-    if len(chosen) < FEWEST:
-        return readout, penalty, 0.0
-    x, y, w = (frame[:, None] for frame in rows.frames)
-    first, second = rows.slopes
-    moments = first.T @ (x * z) + second.T @ (y * z), second.T @ (w * z)
-    # the spline of every entry of the readout, its rows one after the other
-    entries = np.stack([smoother.solve(m) for m in moments], axis=-1)
-    entries = entries.reshape(len(coefficients), -1)
-    contest = Contest(
-        z[chosen],
-        rows.eta[chosen] - rows.eta[chosen].mean(axis=0),
-        rows.values[chosen] @ entries,
-        *spread_out(rows.eta[chosen], candidates),
-    )
-    readout, penalty, information = most_evident_readout(contest, readout, penalty)
-    readout = readout @ unshrunk(contest, readout)
-    noise = np.random.default_rng(2).normal(size=(readout.size, MEMBERS))
-    factor = np.linalg.cholesky(information)
-    return readout, penalty, entries @ np.linalg.solve(factor.T, noise)
 
 
 def _bowl(splines: TensorSplines, eta: np.ndarray, values: np.ndarray) -> np.ndarray:

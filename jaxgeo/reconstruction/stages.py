@@ -15,6 +15,7 @@ from jaxgeo._results import RESULTS, describe
 from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction.charts import Jets
 from jaxgeo.reconstruction.expansion import SAMPLES_PER_COEFFICIENT, Equations, bounded
+from jaxgeo.reconstruction.jackknife import doubts
 from jaxgeo.reconstruction.objectives import (
     PosteriorModel,
     dispersion_mismatch,
@@ -249,11 +250,3 @@ class Expansion(Replacement):
         found = equations.by_scatter(features @ readout, open_)
         potential, ensemble = (equations.potential.with_coefficients(c) for c in found)
         return potential, jnp.asarray(readout, self.t.dtype), ensemble
-
-
-def doubts(deviations: np.ndarray, draws: int) -> np.ndarray:
-    """Draws (r, d, draws) of what is left open of a readout, by its jackknife: `deviations`
-    (groups, r, d) are what it changes by without each group of samples."""
-    groups = len(deviations)
-    noise = np.random.default_rng(2).normal(size=(groups, draws))
-    return np.einsum("krd,km->rdm", deviations, noise * np.sqrt(1 - 1 / groups))
