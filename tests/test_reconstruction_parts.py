@@ -194,14 +194,18 @@ def test_what_the_pairs_leave_open_is_told_with_the_ridge_and_without():
 
     readout = jnp.asarray(statistic.readout())
     exact = jax.hessian(loss)(readout).reshape(readout.size, -1)
-    curvature = statistic.curvature(pool, rows)
+    gradient, curvature = statistic.likelihood_of_pairs(pool, rows)
     np.testing.assert_allclose(curvature, exact, rtol=1e-8, atol=1e-8 * np.abs(exact).max())
     root = statistic.uncertainty(curvature)
     whole = curvature + np.diag(statistic.prior_precision().ravel())
     np.testing.assert_allclose(root.T @ whole @ root, np.eye(readout.size), atol=1e-8)
     # the ridge: the loss of the pairs with it is stationary at the readout
     pull = jax.grad(loss)(readout) + statistic.prior_precision() * readout
+    ridge = np.abs(statistic.prior_precision() * readout).max()
     np.testing.assert_allclose(pull, 0, atol=1e-3 * np.abs(statistic.prior_precision()).max())
+    # of the pairs alone, about 0, to second order about the readout
+    about_0 = exact @ readout.ravel() - jax.grad(loss)(readout).ravel()
+    np.testing.assert_allclose(gradient, about_0, atol=1e-2 * ridge)
     assert statistic.reuse == 2 * len(pairs.features) / 300
 
 

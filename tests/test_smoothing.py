@@ -256,7 +256,7 @@ def test_a_likeliest_statistic_is_not_shrunk_by_its_ridge():
 
 
 def test_deviations_are_those_of_samples_left_out():
-    """Found again without a group, splines and all; the rivals are the same."""
+    """Found again with splines that have not seen a group."""
     game = contest()
     counts, rough = game.features[:, :2], metric(game.eta)
     splines, n = TensorSplines(BREAKS), len(game.eta)
@@ -274,11 +274,11 @@ def test_deviations_are_those_of_samples_left_out():
         without = every.contest._replace(potentials=potentials)
         a = found.ravel()
         for _ in range(4):
-            a = a + np.linalg.solve(information, log_likelihood(without, a, kept)[1])
+            a = a + np.linalg.solve(information, log_likelihood(without, a)[1])
         exact.append(a - found.ravel())
     error = deviations - exact
     error, spread = (np.linalg.norm(m - np.mean(m, axis=0)) for m in (error, exact))
-    assert error < 0.1 * spread
+    assert error < 0.2 * spread
 
 
 def test_passes_take_back_what_the_charge_flattens(monkeypatch):
@@ -400,7 +400,8 @@ def test_all_steps_together_on_counts():
     )
     assert np.isfinite(losses).all()
     assert strength > 1e3  # no crease here
-    found = smooth(eta, features, start, 1e-6 * np.ones((2, 2)), np.eye(4), rough, strength)
+    pairs = start.ravel(), np.eye(4)
+    found = smooth(eta, features, start, 1e-6 * np.ones((2, 2)), pairs, rough, strength)
     np.testing.assert_allclose(found.readout, exact, atol=0.03 * exact.max())
     inside = 0.9 * points(300, 16)
     ratio = np.linalg.solve(metric(inside), hessians(found.splines, found.coefficients, inside))
@@ -412,11 +413,12 @@ def test_pairs_have_half_a_say_in_the_size():
     ask for the opposite, nothing."""
     eta, features, exact, rough = counted(3000)
     ridge = 1e-6 * np.ones((2, 2))
-    found = smooth(eta, features, 1.2 * exact, ridge, np.eye(4), rough, 1e4)
+    pairs = 1.2 * exact.ravel(), np.eye(4)
+    found = smooth(eta, features, exact, ridge, pairs, rough, 1e4)
     size = np.sum(found.readout * exact) / np.sum(exact**2)
     assert size == pytest.approx(1.2**0.5, abs=3 * (2 / 6000) ** 0.5)
     with pytest.raises(np.linalg.LinAlgError, match="pairs contradict the likelihood: size -"):
-        smooth(eta, features, -exact, ridge, np.eye(4), rough, 1e4)
+        smooth(eta, features, exact, ridge, (-exact.ravel(), np.eye(4)), rough, 1e4)
 
 
 def test_the_potential_of_a_hessian_metric_is_found_again():

@@ -214,7 +214,7 @@ def fit_log_partition(
     honest = scale if np.isfinite(scale) else 1.0
     features = statistic.white(pool.features)
     readout = honest * statistic.readout()
-    curvature = statistic.curvature(pool, training)
+    of_pairs = statistic.likelihood_of_pairs(pool, training)
     white = jnp.asarray(features, dtype)
     eta = _images(chart, t)
     prior = each(chart, _uniform(prior_key, t.shape, bounds, dtype))
@@ -236,7 +236,7 @@ def fit_log_partition(
             replacement: Replacement
             if eta.shape[1] == 2:
                 replacement = Smoothing(
-                    start, chart, t, features, statistic.prior_precision(), curvature
+                    start, chart, t, features, statistic.prior_precision(), of_pairs
                 )
             else:
                 replacement = Expansion(start, chart, t, features, bounds)
@@ -247,7 +247,7 @@ def fit_log_partition(
         except np.linalg.LinAlgError as error:
             refusal = str(error)
     if ensemble is None:
-        spread = honest * statistic.uncertainty(curvature)
+        spread = honest * statistic.uncertainty(of_pairs[1])
         first, final, history["posterior"] = network.likelihood(
             start, final, jnp.asarray(spread, dtype), statistic.reuse, posterior_key
         )

@@ -15,8 +15,8 @@ is a spline (`splines.py`) instead, by four steps, each linear or convex:
    where the potential is smooth: a crease that is a little too blunt would blunt the statistic.
    Its ridge is raised where the features help no more than noise would, and lowered where they do,
    until the evidence is greatest (MacKay 1992, Neural Comput. 4, 415).
-   Its size is the geometric mean of that and of what the pairs say: two estimates of one number
-   that err by about as much, and by different means.
+   Its size is the geometric mean of that and of the one at which the pairs are likeliest: two
+   estimates of one number that err by about as much, and by different means.
 3. *Scatter.* The same samples also say $E[(f - \nabla\psi)(f - \nabla\psi)^\top|\eta] =
    \nabla^2\psi$; least squares once more, with both.
 4. *Convexity.* And once more with a barrier $-\sum \log\det\nabla^2\psi$ over the samples and four
@@ -24,7 +24,8 @@ is a spline (`splines.py`) instead, by four steps, each linear or convex:
 
 What is left open (`uncertainty.py`): a smoothing spline is the mean of a posterior, which has the
 inverse of the normal equations' matrix for covariance (Wahba 1983, J. R. Stat. Soc. B 45, 133);
-the statistic adds what it changes by without groups of samples, its potential with it.
+the statistic adds that of its likelihood, and what it changes by as its potential does without
+groups of samples.
 """
 
 import functools
@@ -192,13 +193,13 @@ class Entries:
         return np.stack(moments, axis=-1).reshape(first.shape[1], -1)
 
     def likeliest(self, readout, penalty):
-        """The readout of step 2, its ridge by the evidence, and what `deviations` needs."""
+        """The readout of step 2, its ridge by the evidence, and what `doubts` needs."""
         found, penalty, information = most_evident_readout(self.contest, readout, penalty)
         return found @ unshrunk(self.contest, found), penalty, (found, information)
 
     def deviations(self, readout: np.ndarray, information: np.ndarray) -> np.ndarray:
-        """What the likeliest readout (r d,) changes by without each group of samples, (`GROUPS`,
-        r d): a Newton step each, from splines that have changed to first order."""
+        """What the likeliest readout (r d,) changes by, as its splines do without each group of
+        samples, (`GROUPS`, r d): to first order, by a Newton step each."""
         a = readout.ravel()
         _, every = log_likelihood(self.contest, a)
         slopes = []
@@ -206,15 +207,18 @@ class Entries:
             first, second = (m[rows] for m in self._rows.slopes)
             normal = first.T @ first + second.T @ second
             lost = self._moments(rows) - normal @ self.coefficients
-            potentials = self.contest.potentials - self._values @ self._smoother.solve(lost)
-            _, moved = log_likelihood(self.contest._replace(potentials=potentials), a)
-            _, own = log_likelihood(self.contest, a, np.flatnonzero(np.isin(self._chosen, rows)))
-            slopes.append(moved - every - own)
-        unit = np.sqrt(np.diagonal(information))
-        steps = (
-            np.linalg.solve(information / np.outer(unit, unit), (slopes / unit).T) / unit[:, None]
-        )
-        return steps.T * GROUPS / (GROUPS - 1)
+            lost = self._values @ self._smoother.solve(lost) * GROUPS / (GROUPS - 1)
+            moved = self.contest._replace(potentials=self.contest.potentials - lost)
+            slopes.append(log_likelihood(moved, a)[1] - every)
+        return np.linalg.solve(information, np.transpose(slopes)).T
+
+    def doubts(self, readout: np.ndarray, information: np.ndarray) -> np.ndarray:
+        """Draws (coefficients, `MEMBERS`) of what the samples leave open of the splines: by the
+        likelihood of the readout, and by its deviations."""
+        noise = np.random.default_rng(3).normal(size=(readout.size, MEMBERS))
+        open_ = np.linalg.solve(np.linalg.cholesky(information).T, noise)
+        open_ = open_ + doubts(self.deviations(readout, information), MEMBERS)
+        return self.coefficients @ open_
 
 
 def smooth(
@@ -222,16 +226,16 @@ def smooth(
     features: np.ndarray,
     readout: np.ndarray,
     penalty: np.ndarray,
-    curvature: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray],
     metric: np.ndarray,
     strength: float,
 ) -> Smoothed:
     """The potential and the statistic of samples, from first guesses of both.
 
     **Arguments:** `eta` (n, 2) and `features` (n, r) of the samples; `readout` (r, 2), the
-    statistic to start from, and the `penalty` (r, 2) on its squared entries; `curvature`
-    (2 r, 2 r) of the pairwise likelihood there; `metric` (n, 2, 2), the guess that sets cells and
-    weights; `strength` of the charge for roughness.
+    statistic to start from, and the `penalty` (r, 2) on its squared entries; `pairs`, gradient
+    at 0 (2 r,) and curvature (2 r, 2 r) of their log-likelihood; `metric` (n, 2, 2), the guess
+    that sets cells and weights; `strength` of the charge for roughness.
 
     **Cost:** some 30 banded systems of about 1,600 unknowns, and a few times K n r with K = 2,048
     candidates: 20 s at n = 16,384, r = 128 on two cores."""
@@ -240,14 +244,14 @@ def smooth(
     for _ in range(3):
         coefficients = Smoother(rows, strength, coefficients)(features @ readout)
 
-    pairs = curvature @ readout.ravel()
+    gradient, curvature = pairs
     for candidates in CANDIDATES:
         smoother = Smoother(rows, strength, coefficients)
         chosen = np.flatnonzero(rows.cubic_form(coefficients) < SMOOTH)
         if len(chosen) >= FEWEST:
             entries = Entries(rows, smoother, features, chosen, candidates)
             readout, penalty, likeliest = entries.likeliest(readout, penalty)
-        of_pairs = pairs @ readout.ravel() / (readout.ravel() @ curvature @ readout.ravel())
+        of_pairs = gradient @ readout.ravel() / (readout.ravel() @ curvature @ readout.ravel())
         if not of_pairs > 0:
             raise np.linalg.LinAlgError(f"pairs contradict the likelihood: size {of_pairs:.3g}")
         readout = readout * np.sqrt(of_pairs)
@@ -265,7 +269,7 @@ def smooth(
     )  # fmt: skip
     doubt: Any = 0.0
     if len(chosen) >= FEWEST:
-        doubt = entries.coefficients @ doubts(entries.deviations(*likeliest), MEMBERS)
+        doubt = entries.doubts(*likeliest)
     noise = np.random.default_rng(1).normal(size=(len(coefficients), MEMBERS))
     looser, _ = Smoother(rows, LOOSER * strength, coefficients).with_scatter(coefficients, values)
     members = coefficients + (doubt + BandedCholesky(looser).color(noise)).T

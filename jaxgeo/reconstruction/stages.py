@@ -179,9 +179,9 @@ class Replacement(abc.ABC):
 class Smoothing(Replacement):
     """A spline of two natural coordinates, and the likeliest statistic with it."""
 
-    def __init__(self, network, chart, t, features, penalty, curvature):
+    def __init__(self, network, chart, t, features, penalty, pairs):
         super().__init__(network, chart, t, features)
-        self.penalty, self.curvature = penalty, curvature
+        self.penalty, self.pairs = penalty, pairs
         self.eta = np.asarray(each(chart, t), np.float64)
         self.metric = np.asarray(self.metrics(network), np.float64)
 
@@ -197,7 +197,7 @@ class Smoothing(Replacement):
 
     def fit(self, readout, choice, rows) -> tuple[SplinePotential, Array, SplinePotential]:
         found = smooth(
-            self.eta[rows], self.features[rows], readout, self.penalty, self.curvature,
+            self.eta[rows], self.features[rows], readout, self.penalty, self.pairs,
             self.metric[rows], choice,
         )  # fmt: skip
         dtype = self.t.dtype

@@ -260,11 +260,15 @@ class LinearStatistic(eqx.Module):
         """(r, d): the ridge, as a weight on the squared entries of `readout()`."""
         return self.ridge * self.whitening.penalty[:, None] * self.spread**2
 
-    def curvature(self, pool: Pool, rows: np.ndarray) -> np.ndarray:
-        """(r d, r d): second derivatives of the pairwise loss in `readout()`."""
+    def likelihood_of_pairs(self, pool: Pool, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient at 0 (r d,) and curvature (r d, r d) of the pairs' log-likelihood, to second
+        order about the entries of `readout()`, where the ridge holds it."""
         curvature = np.array(pairwise_curvature(self.pairs(pool, rows), self.matrix), np.float64)
         units = self._units()
-        return curvature * np.outer(units, units)
+        curvature = curvature * np.outer(units, units)
+        readout = self.readout()
+        held = self.prior_precision() * readout
+        return curvature @ readout.ravel() + held.ravel(), curvature
 
     def uncertainty(self, curvature: np.ndarray) -> np.ndarray:
         """S (r d, r d) with S Sᵀ the inverse of the `curvature` and the ridge."""

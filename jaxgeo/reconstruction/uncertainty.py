@@ -26,8 +26,9 @@ def interval(
     quantile of Student's law, since so many draws tell it. They are draws from the posterior of
     the potential, of which the smoothing spline (with more than two coordinates, the polynomial)
     is the mean and the inverse of its normal equations' matrix the covariance, each with a
-    statistic drawn from its likelihood. Such intervals hold on the average over the domain, bias
-    of the smoothing included, and not at every single point: in a sharp crease they are too short.
+    statistic as uncertain as its likelihood and a jackknife of the samples find it. Such intervals
+    hold on the average over the domain, bias of the smoothing included, and not at every single
+    point: in a sharp crease they are too short.
 
     **Arguments:**
 
@@ -48,7 +49,7 @@ def interval(
     >>> lower, upper = interval(fit, lambda psi, metric: metric(t))  # doctest: +SKIP
 
     **Reference:** Wahba (1983), J. R. Stat. Soc. B 45, 133; Nychka (1988), J. Am. Stat. Assoc. 83,
-    1134, for why they cover on the average.
+    1134, for why they cover on the average; Miller (1974), Biometrika 61, 1, for the jackknife.
     """
     if fit.ensemble is None:
         why = f" ({fit.refusal})" if fit.refusal else ""
