@@ -167,11 +167,7 @@ def test_likelihood_has_the_derivatives_that_it_says(monkeypatch):
     monkeypatch.setattr("jaxgeo.reconstruction.profile.THINNED", 1)
     game = contest(600)
     a = np.array([0.9, 0.05, -0.03, 1.1, 0.02, 0.04])
-    value, slope = log_likelihood(game, a)
-    information = curvature(game, a)
-    parts = [log_likelihood(game, a, rows) for rows in np.split(np.arange(600), 3)]
-    assert value == pytest.approx(sum(part[0] for part in parts), rel=1e-12)
-    np.testing.assert_allclose(sum(part[1] for part in parts), slope, rtol=1e-9)
+    (_, slope), information = log_likelihood(game, a), curvature(game, a)
     for k, step in enumerate(1e-5 * np.eye(6)):
         ahead, behind = (log_likelihood(game, a + s * step) for s in (1, -1))
         assert slope[k] == pytest.approx((ahead[0] - behind[0]) / 2e-5, rel=1e-6)

@@ -147,15 +147,12 @@ def evident_penalty(
     return penalty * np.clip(wanted / np.maximum(seen, 1e-12), 0.1, 10)[groups]
 
 
-def log_likelihood(
-    contest: Contest, a: np.ndarray, rows: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    """Σ log p(own parameter) over `rows`, by default all, and its gradient."""
+def log_likelihood(contest: Contest, a: np.ndarray) -> tuple[float, np.ndarray]:
+    """Σ log p(own parameter), and its gradient."""
     others = contest.eta[contest.candidates]
     others_potentials = contest.potentials[contest.candidates]
     value, slope = 0.0, np.zeros(len(a))
-    rows = np.arange(len(contest.eta)) if rows is None else rows
-    for chunk, own, weight, own_weight in _posteriors(contest, a, rows):
+    for chunk, own, weight, own_weight in _posteriors(contest, a):
         z, e, p = (m[chunk] for m in (contest.features, contest.eta, contest.potentials))
         value += float(own.sum())
         slope += np.sum(outer(z, e - weight @ others - own_weight[:, None] * e), axis=0)
@@ -169,8 +166,7 @@ def curvature(contest: Contest, a: np.ndarray) -> np.ndarray:
     others_potentials = contest.potentials[contest.candidates]
     d = others.shape[1]
     found = np.zeros((len(a), len(a)))
-    rows = np.arange(0, len(contest.eta), THINNED)
-    for chunk, _, weight, own_weight in _posteriors(contest, a, rows):
+    for chunk, _, weight, own_weight in _posteriors(contest, a, THINNED):
         z, e, p = (m[chunk] for m in (contest.features, contest.eta, contest.potentials))
         own_weight = own_weight[:, None]
         expected = outer(z, weight @ others + own_weight * e)
@@ -189,11 +185,12 @@ def curvature(contest: Contest, a: np.ndarray) -> np.ndarray:
     return THINNED * found
 
 
-def _posteriors(contest: Contest, a: np.ndarray, rows: np.ndarray):
-    """Chunks of the rows, with log p(own parameter), and the posteriors of their rivals (k, K)
-    and of their own parameters (k,)."""
+def _posteriors(contest: Contest, a: np.ndarray, step: int = 1):
+    """Chunks of every so many samples, with log p(own parameter), and the posteriors of their
+    rivals (k, K) and of their own parameters (k,)."""
     features, eta, potentials, candidates, cells = contest
     others, rival = eta[candidates], potentials[candidates] @ a
+    rows = np.arange(0, len(eta), step)
     for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
         f = features[chunk] @ a.reshape(-1, eta.shape[1])
         own = np.sum(f * eta[chunk], axis=1) - potentials[chunk] @ a

@@ -175,7 +175,7 @@ class Entries:
 
     def __init__(self, rows: Rows, smoother: Smoother, features, chosen, candidates: int):
         self._rows, self._smoother, self._features = rows, smoother, features
-        self._chosen, self._values = chosen, rows.values[chosen]
+        self._values = rows.values[chosen]
         self.coefficients = smoother.solve(self._moments(np.arange(len(rows.eta))))
         self.contest = Contest(
             features[chosen],
