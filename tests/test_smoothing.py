@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse.linalg import spsolve
 
 from jaxgeo.reconstruction.convexity import convex_spline
-from jaxgeo.reconstruction.jackknife import groups
+from jaxgeo.reconstruction.jackknife import GROUPS, groups
 from jaxgeo.reconstruction.profile import (
     Contest,
     curvature,
@@ -249,6 +249,25 @@ def test_a_likeliest_statistic_is_not_shrunk_by_its_ridge():
         return entries.likeliest(np.eye(2), np.full((2, 2), ridge))[0]
 
     np.testing.assert_allclose(found(1e7), found(0.0), atol=1e-4)
+
+
+def test_doubts_are_those_of_the_likelihood_and_of_the_deviations(monkeypatch):
+    game = contest()
+    counts = game.features[:, :2]
+    rows = Rows(TensorSplines(BREAKS), game.eta, metric(game.eta))
+    entries = Entries(rows, Smoother(rows, 1e3), counts, np.arange(len(counts)), 512)
+    found, information = likeliest_readout(entries.contest, np.eye(2), np.zeros(4))
+    known = np.sqrt(np.diagonal(np.linalg.inv(information)))
+
+    def spread(deviations):
+        monkeypatch.setattr(Entries, "deviations", lambda *_: deviations)
+        draws = entries.doubts(found, information)
+        return np.linalg.lstsq(entries.coefficients, draws, rcond=None)[0].std(axis=1)
+
+    np.testing.assert_allclose(spread(np.zeros((GROUPS, 4))), known, rtol=0.3)  # 3 √(1 / 128)
+    shifts = known * np.random.default_rng(23).normal(size=(GROUPS, 4))
+    more = (GROUPS - 1) * np.var(shifts, axis=0)
+    np.testing.assert_allclose(spread(shifts), np.sqrt(known**2 + more), rtol=0.3)
 
 
 def test_deviations_are_those_of_samples_left_out():
