@@ -421,6 +421,12 @@ def test_all_steps_together_on_counts():
     inside = 0.9 * points(300, 16)
     ratio = np.linalg.solve(metric(inside), hessians(found.splines, found.coefficients, inside))
     assert np.median(np.abs(np.log(np.linalg.eigvals(ratio).real))) < 0.04
+    # members say how well the size of each component is known
+    for k, gradient in enumerate(found.splines.derivatives(inside, 1)):
+        slope = N * np.exp(inside[:, k])
+        slope -= slope.mean()
+        sizes = slope @ (gradient @ found.members.T) / (slope @ slope)
+        assert sizes.std() == pytest.approx(np.sqrt(2 / n), rel=0.35)  # 4 √(1 / 128)
 
 
 def test_pairs_have_half_a_say_in_the_size():
