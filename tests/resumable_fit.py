@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgeo.reconstruction import Schedule, fit_log_partition
-from jaxgeo.reconstruction.training import Checkpoint
+from jaxgeo.training import Checkpoint
 
 
 def poisson_samples(key, rates):

@@ -10,7 +10,7 @@ from jaxgeo import report
 from jaxgeo.reconstruction import Schedule, fit_curved_family
 from jaxgeo.reconstruction.curved import _judge
 from jaxgeo.reconstruction.objectives import information_mismatch, likelihood_mismatch
-from jaxgeo.reconstruction.training import Trace
+from jaxgeo.training import Trace
 
 DOMAIN = np.array([[0.5, 2.0], [-1.0, 1.0]])
 NOISE = 0.4

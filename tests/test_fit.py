@@ -18,9 +18,9 @@ from jaxgeo.reconstruction import (
     stages,
 )
 from jaxgeo.reconstruction import fit as fit_module
-from jaxgeo.reconstruction.training import _advance
 from jaxgeo.report import metric_errors
 from jaxgeo.systems import families
+from jaxgeo.training import _advance
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from jaxgeo import plotting
 from jaxgeo._results import RESULTS
 from jaxgeo.geodesics import GeodesicSolution
 from jaxgeo.phases import Ridge
-from jaxgeo.reconstruction.training import Trace
+from jaxgeo.training import Trace
 
 X, Y = np.linspace(1, 5, 12), np.linspace(-2, 2, 15)
 FIELD = np.add.outer(X, Y**2)

@@ -29,7 +29,7 @@ from jaxgeo.reconstruction.statistic import (
     whiten,
 )
 from jaxgeo.reconstruction.summaries import summary_for
-from jaxgeo.reconstruction.training import Schedule, _optimizer, minimize
+from jaxgeo.training import Schedule, _optimizer, minimize
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ Each is `method(samples, parameters, *, key, domain, chart, progress=False, ...)
 `samples` (n, a, b), a periodic lattice of two values, or (n, L), a chain; `parameters` (n, d),
 float32, uniform over `domain` (d, 2); `chart` the natural coordinates t → η of one point. All are
 written afresh from the papers, and trained as our own method is: one optimiser
-(`jaxgeo.reconstruction.training`), early stopping on an eighth of the samples held out, settings
+(`jaxgeo.training`), early stopping on an eighth of the samples held out, settings
 chosen on a development seed (`Baseline.settings["tuned"]` says which).
 
 The networks see a lattice through 3×3 convolutions of dilation 1, 2, 4 and 8, two more layers at

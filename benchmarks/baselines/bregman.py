@@ -27,7 +27,7 @@ from baselines.data import (
 from baselines.networks import Network
 from jaxgeo._typing import Chart, Point, Scalar
 from jaxgeo.reconstruction import Schedule
-from jaxgeo.reconstruction.training import Trace, minimize
+from jaxgeo.training import Trace, minimize
 
 NEIGHBOURS, BUNDLE = 8, 4
 CANDIDATES = 4096

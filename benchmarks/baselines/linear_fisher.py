@@ -17,7 +17,7 @@ from baselines.data import (
 from baselines.statistic import REGRESSION, regressor
 from jaxgeo._typing import Chart, Point, Scalar
 from jaxgeo.reconstruction import Schedule
-from jaxgeo.reconstruction.training import minimize
+from jaxgeo.training import minimize
 
 SMOOTHING = Schedule(steps=6_000, learning_rate=3e-3, batch_size=512)
 

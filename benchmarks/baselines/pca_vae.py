@@ -15,7 +15,7 @@ from baselines.statistic import family_of
 from jaxgeo._typing import Chart, Scalar
 from jaxgeo.reconstruction import Schedule
 from jaxgeo.reconstruction.fit import DISPERSION, MOMENTS, POSTERIOR
-from jaxgeo.reconstruction.training import minimize
+from jaxgeo.training import minimize
 
 TRAINING = Schedule(steps=4_000, learning_rate=1e-3, batch_size=128)
 

@@ -15,7 +15,7 @@ from baselines.networks import Network
 from jaxgeo._typing import Chart, Scalar
 from jaxgeo.reconstruction import Identity, Schedule
 from jaxgeo.reconstruction.fit import DISPERSION, MOMENTS, POSTERIOR
-from jaxgeo.reconstruction.training import minimize
+from jaxgeo.training import minimize
 
 REGRESSION = Schedule(steps=6_000, learning_rate=1e-3, batch_size=128)
 

@@ -16,5 +16,5 @@ from jaxgeo.reconstruction.summaries import Dense as Dense
 from jaxgeo.reconstruction.summaries import Exchangeable as Exchangeable
 from jaxgeo.reconstruction.summaries import Identity as Identity
 from jaxgeo.reconstruction.summaries import PeriodicConvolution as PeriodicConvolution
-from jaxgeo.reconstruction.training import Schedule as Schedule
 from jaxgeo.reconstruction.uncertainty import interval as interval
+from jaxgeo.training import Schedule as Schedule

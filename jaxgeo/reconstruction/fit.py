@@ -44,7 +44,7 @@ from jaxgeo.reconstruction.stages import (
     raise_unless_successful,
 )
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
-from jaxgeo.reconstruction.training import Schedule, Trace, minimize
+from jaxgeo.training import Schedule, Trace, minimize
 
 MOMENTS = Schedule(steps=2_000, learning_rate=2e-2, batch_size=512)
 POSTERIOR = Schedule(steps=3_000, learning_rate=2e-2, batch_size=1024)

@@ -26,7 +26,7 @@ from jaxgeo.reconstruction.polynomials import ORDERS, metric_of, template
 from jaxgeo.reconstruction.potentials import ConvexPotential, MeanPotential
 from jaxgeo.reconstruction.smoothing import MEMBERS, choose_strength, smooth
 from jaxgeo.reconstruction.splines import SplinePotential
-from jaxgeo.reconstruction.training import Schedule, Trace, minimize
+from jaxgeo.training import Schedule, Trace, minimize
 
 
 def raise_unless_successful(name: str, fit: Any, beside: str = "") -> None:

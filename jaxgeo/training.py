@@ -15,8 +15,9 @@ from flax import nnx
 from tqdm.auto import tqdm
 
 Model = TypeVar("Model", bound=nnx.Module)
-Objective = Callable[[Model, Any, Any], jax.Array]
-"""(model, batch, constants) -> scalar loss. A module-level function, so it is compiled once."""
+Objective = Callable[..., jax.Array]
+"""(model, batch, constants) -> scalar loss, or (model, batch, constants, key) of one that draws
+random numbers. A module-level function, so it is compiled once."""
 
 
 class Schedule(NamedTuple):
@@ -64,27 +65,29 @@ def _matrices(params):
     return jax.tree.map(lambda p: axes(p.ndim - 2, p.ndim - 1) if p.ndim >= 2 else None, params)
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "objective", "schedule"))
-def _advance(graph, objective, schedule, params, rest, opt_state, data, constants, key, start):
+@functools.partial(jax.jit, static_argnames=("graph", "objective", "schedule", "random"))
+def _advance(
+    graph, objective, schedule, params, rest, opt_state, data, constants, key, start, random=False
+):
     """`schedule.every` steps in one scan; the key of a step depends on its number alone."""
     optimizer = _optimizer(schedule)
 
     count = len(jax.tree.leaves(data)[0])
 
-    def loss(params, batch):
-        return objective(nnx.merge(graph, params, rest), batch, constants)
+    def loss(params, batch, noise):
+        return objective(nnx.merge(graph, params, rest), batch, constants, *noise)
 
     def step(carry, number):
         params, opt_state = carry
+        own = jax.random.fold_in(key, number)
         if schedule.in_order:
             first = number % count * schedule.batch_size
             chosen = (first + jnp.arange(schedule.batch_size)) % count
         else:
-            chosen = jax.random.randint(
-                jax.random.fold_in(key, number), (schedule.batch_size,), 0, count
-            )
+            chosen = jax.random.randint(own, (schedule.batch_size,), 0, count)
         batch = jax.tree.map(lambda leaf: leaf[chosen], data)
-        value, gradient = jax.value_and_grad(loss)(params, batch)
+        noise = (jax.random.fold_in(own, 0),) if random else ()
+        value, gradient = jax.value_and_grad(loss)(params, batch, noise)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), value
 
@@ -94,12 +97,12 @@ def _advance(graph, objective, schedule, params, rest, opt_state, data, constant
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "objective"))
-def _evaluate(graph, objective, params, rest, batch, constants):
-    return objective(nnx.merge(graph, params, rest), batch, constants)
+def _evaluate(graph, objective, params, rest, batch, constants, *noise):
+    return objective(nnx.merge(graph, params, rest), batch, constants, *noise)
 
 
 def minimize(
-    objective: Objective[Model],
+    objective: Objective,
     model: Model,
     data: Any,
     held_out: Any,
@@ -108,11 +111,14 @@ def minimize(
     key: jax.Array,
     schedule: Schedule,
     label: str,
+    random: bool = False,
     progress: bool = True,
     checkpoint: Path | None = None,
 ) -> tuple[Model, Trace]:
     """Minimise `objective` over the `nnx.Param`s of `model`, on batches of rows of `data`: a
-    pytree of arrays, or a callable that makes fresh ones for the k-th `schedule.every` steps.
+    pytree of arrays, or a callable that makes fresh ones for the k-th `schedule.every` steps. A
+    `random` objective is given a key of its own at every step, and one and the same for what is
+    held out.
 
     Returns the model with the least held-out loss, and the trace of both losses. With a
     `checkpoint` directory the state is written there at every validation, and a run that finds
@@ -129,6 +135,7 @@ def minimize(
         "training_loss": blank.copy(),
         "held_out_loss": blank.copy(),
     }
+    noise = (jax.random.fold_in(key, schedule.steps),) if random else ()
     done, store = 0, Checkpoint(checkpoint) if checkpoint else None
     if store:
         done, state = store.restore(state)
@@ -146,9 +153,10 @@ def minimize(
             state["params"], state["optimizer"], loss = _advance(
                 graph, objective, schedule, state["params"], rest, state["optimizer"],
                 data(entry) if callable(data) else data, constants, key, entry * schedule.every,
+                random,
             )  # fmt: skip
             held_out_loss = float(
-                _evaluate(graph, objective, state["params"], rest, held_out, constants)
+                _evaluate(graph, objective, state["params"], rest, held_out, constants, *noise)
             )
             if held_out_loss < np.nanmin(state["held_out_loss"], initial=np.inf):
                 state["best"] = state["params"]
