@@ -58,14 +58,20 @@ from jaxgeo.geometry import symmetrized_divergence as symmetrized_divergence
 from jaxgeo.geometry import volume_density as volume_density
 from jaxgeo.grids import on_grid as on_grid
 from jaxgeo.metrics import ConformalMetric as ConformalMetric
+from jaxgeo.metrics import FisherPullbackMetric as FisherPullbackMetric
 from jaxgeo.metrics import HessianMetric as HessianMetric
+from jaxgeo.metrics import KernelMetric as KernelMetric
+from jaxgeo.metrics import LocallyAdaptiveMetric as LocallyAdaptiveMetric
+from jaxgeo.metrics import OffSupportWarning as OffSupportWarning
 from jaxgeo.metrics import ProductMetric as ProductMetric
 from jaxgeo.metrics import PullbackMetric as PullbackMetric
 from jaxgeo.metrics import RegularizedMetric as RegularizedMetric
 from jaxgeo.metrics import ReparametrizedMetric as ReparametrizedMetric
 from jaxgeo.metrics import SumMetric as SumMetric
+from jaxgeo.metrics import expected_pullback_metric as expected_pullback_metric
 
 if TYPE_CHECKING:
+    from jaxgeo import likelihoods as likelihoods
     from jaxgeo import phases as phases
     from jaxgeo import plotting as plotting
     from jaxgeo import problems as problems
@@ -81,7 +87,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("phases", "plotting", "problems", "reconstruction", "systems")
+_MODULES = ("likelihoods", "phases", "plotting", "problems", "reconstruction", "systems")
 _LAZY = {
     "CurvedFamilyFit": "reconstruction",
     "LogPartitionFit": "reconstruction",

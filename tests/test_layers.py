@@ -22,6 +22,7 @@ ROOMS = (
     "geometry",
     "metrics",
     "problems",
+    "likelihoods",
     "systems",
     "grids",
     "_files",

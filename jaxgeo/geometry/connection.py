@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST, quadratic_form, solve_spd
 from jaxgeo._typing import Metric, Point, Potential, Vector, as_point
-from jaxgeo.metrics import HessianMetric, PullbackMetric, ReparametrizedMetric
+from jaxgeo.metrics import HessianMetric, KernelMetric, PullbackMetric, ReparametrizedMetric
 
 
 def christoffel_first(metric: Metric, z: Point) -> Float[Array, "d d d"]:
@@ -144,7 +144,8 @@ def geodesic_acceleration(metric: Metric, z: Point, v: Vector) -> Vector:
 
     The primary form of the connection: everything about geodesics needs only this. Shipped
     metrics have cheaper formulas, chosen by type: −½ g⁻¹∇³ψ[v, v, ·] for `HessianMetric`, a
-    Gauss–Newton solve for `PullbackMetric` and `ReparametrizedMetric`.
+    Gauss–Newton solve for `PullbackMetric` and `ReparametrizedMetric`, Hamilton's equations for
+    `KernelMetric`.
 
     **Arguments:** `metric`; `z`, a point `(d,)`; `v`, a tangent vector `(d,)`.
 
@@ -181,6 +182,16 @@ def _hessian(metric: HessianMetric, z: Point, v: Vector) -> Vector:
         return jax.jvp(first_derivative, (y,), (v,))[1]
 
     return -solve_spd(metric(z), jax.grad(second_derivative)(z)) / 2
+
+
+@_acceleration.register
+def _kernel(metric: KernelMetric, z: Point, v: Vector) -> Vector:
+    # Hamilton's equations of ½ pᵀg⁻¹p, which know g⁻¹ and need not invert it
+    inverse, moved = jax.jvp(metric.cometric, (z,), (v,))
+    p = solve_spd(inverse, v)
+    force = -jax.grad(lambda y: quadratic_form(metric.cometric(y), p, p))(z) / 2
+    turn = jnp.dot(moved, p, precision=HIGHEST)
+    return turn + jnp.dot(inverse, force, precision=HIGHEST)
 
 
 def _second_derivative(f, z: Point, v: Vector):

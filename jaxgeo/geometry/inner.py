@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from jaxgeo._linalg import logdet_spd, quadratic_form, safe_sqrt
 from jaxgeo._typing import Metric, Point, Scalar, Vector
+from jaxgeo.metrics import KernelMetric
 
 
 def inner(metric: Metric, z: Point, u: Vector, v: Vector) -> Scalar:
@@ -55,6 +56,8 @@ def log_volume_density(metric: Metric, z: Point) -> Scalar:
     >>> log_volume_density(half_plane_metric, jnp.array([0.0, 1.0])).item()
     0.0
     """
+    if isinstance(metric, KernelMetric):
+        return -logdet_spd(metric.cometric(z)) / 2
     return logdet_spd(metric(z)) / 2
 
 
