@@ -72,6 +72,7 @@ from jaxgeo.metrics import expected_pullback_metric as expected_pullback_metric
 
 if TYPE_CHECKING:
     from jaxgeo import likelihoods as likelihoods
+    from jaxgeo import models as models
     from jaxgeo import phases as phases
     from jaxgeo import plotting as plotting
     from jaxgeo import problems as problems
@@ -87,7 +88,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("likelihoods", "phases", "plotting", "problems", "reconstruction", "systems")
+_MODULES = ("likelihoods", "models", "phases", "plotting", "problems", "reconstruction", "systems")
 _LAZY = {
     "CurvedFamilyFit": "reconstruction",
     "LogPartitionFit": "reconstruction",

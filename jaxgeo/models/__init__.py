@@ -1,0 +1,33 @@
+"""Models that own a latent space: variational autoencoders, plain, Hamiltonian and Riemannian."""
+
+from jaxgeo.models.centroids import kmeans_centroids as kmeans_centroids
+from jaxgeo.models.centroids import medoids as medoids
+from jaxgeo.models.fit import Encoded as Encoded
+from jaxgeo.models.fit import ModelFit as ModelFit
+from jaxgeo.models.fit import encode_samples as encode_samples
+from jaxgeo.models.fit import fit as fit
+from jaxgeo.models.hamiltonian import Flow as Flow
+from jaxgeo.models.hamiltonian import hamiltonian as hamiltonian
+from jaxgeo.models.hamiltonian import kinetic_energy as kinetic_energy
+from jaxgeo.models.hamiltonian import leapfrog as leapfrog
+from jaxgeo.models.hamiltonian import momentum as momentum
+from jaxgeo.models.hamiltonian import temperatures as temperatures
+from jaxgeo.models.hvae import HVAE as HVAE
+from jaxgeo.models.hvae import RHVAE as RHVAE
+from jaxgeo.models.hvae import Dynamics as Dynamics
+from jaxgeo.models.networks import Decoder as Decoder
+from jaxgeo.models.networks import Encoder as Encoder
+from jaxgeo.models.networks import FactorNetwork as FactorNetwork
+from jaxgeo.models.networks import lower_triangular as lower_triangular
+from jaxgeo.models.objectives import Evidence as Evidence
+from jaxgeo.models.objectives import MaximumMeanDiscrepancy as MaximumMeanDiscrepancy
+from jaxgeo.models.objectives import MutualInformation as MutualInformation
+from jaxgeo.models.objectives import mean_discrepancy as mean_discrepancy
+from jaxgeo.models.precision import RadialPrecision as RadialPrecision
+from jaxgeo.models.precision import with_precision as with_precision
+from jaxgeo.models.vae import VAE as VAE
+from jaxgeo.models.vae import convolutional_vae as convolutional_vae
+from jaxgeo.models.vae import dense_vae as dense_vae
+from jaxgeo.models.vae import divergence as divergence
+from jaxgeo.models.vae import elbo as elbo
+from jaxgeo.models.vae import log_evidence as log_evidence

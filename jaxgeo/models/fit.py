@@ -1,0 +1,157 @@
+"""The training of every model with a latent space."""
+
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxgeo._results import RESULTS
+from jaxgeo.models.hvae import HVAE, RHVAE
+from jaxgeo.models.objectives import (
+    Criticised,
+    Evidence,
+    MaximumMeanDiscrepancy,
+    MutualInformation,
+    Objective,
+    discrepant,
+    negative_elbo,
+    negative_log_weight,
+    uninformative,
+)
+from jaxgeo.models.vae import VAE, draw
+from jaxgeo.training import Schedule, Trace, minimize
+
+Model = TypeVar("Model", VAE, HVAE, RHVAE)
+
+
+class ModelFit(NamedTuple):
+    """A trained model, and how its training went.
+
+    - `model`: that of the least held-out loss.
+    - `history`: a `Trace` of both losses, one entry per validation, in nats a sample.
+    - `result`: a `RESULTS` member.
+    """
+
+    model: Any
+    history: dict[str, Trace]
+    result: Any
+
+
+def fit(
+    model: Model,
+    samples: ArrayLike,
+    *,
+    key: Array,
+    objective: Objective | None = None,
+    held_out: ArrayLike | None = None,
+    steps: int = 5000,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    every: int = 250,
+    patience: int = 8,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+    throw: bool = True,
+) -> ModelFit:
+    r"""Train a VAE, HVAE or RHVAE on samples, by Adam on (minus) its evidence lower bound.
+
+    **Arguments:**
+
+    - `model`: as it is; it is not changed.
+    - `samples`: `(n, *shape)`.
+    - `key`: for batches, draws of the posterior, and which samples are held out.
+    - `objective`: `Evidence()` if not given, for all; `MaximumMeanDiscrepancy` and
+      `MutualInformation` for a `VAE`.
+    - `held_out`: samples to validate on; a tenth of `samples`, at random, if not given.
+    - `steps`, `batch_size`, `learning_rate`: of Adam, the rate falling to zero on a cosine.
+    - `every`, `patience`: validate after so many steps, stop after so many validations without
+      a better one. What is kept is the best.
+    - `checkpoint`: a directory; a run that finds a state there goes on from it.
+    - `progress`: show a bar, if on a terminal. - `throw`: raise on failure.
+
+    **Returns:** `ModelFit`.
+
+    **Fails:** `ValueError` on shapes and settings; `nonfinite` if no validation was finite.
+
+    **Cost:** `steps` gradients of a batch: for a VAE one encoding and decoding a sample, for
+    Hamiltonian models `n_leapfrog` + 1 gradients of the decoder beside, and their gradients.
+    """
+    data = jnp.asarray(samples)
+    if data.ndim < 2 or len(data) < 2:
+        raise ValueError(f"`samples` must have shape (n, ...), n ≥ 2, got {data.shape}.")
+    for name, value in (("steps", steps), ("batch_size", batch_size), ("every", every)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}.")
+    key_split, key_train, key_critic = jax.random.split(key, 3)
+    if held_out is None:
+        order = jax.random.permutation(key_split, len(data))
+        cut = max(1, len(data) // 10)
+        data, unseen = data[order[cut:]], data[order[:cut]]
+    else:
+        unseen = jnp.asarray(held_out)
+        if unseen.shape[1:] != data.shape[1:]:
+            raise ValueError(
+                f"`held_out` must hold samples of shape {data.shape[1:]}, got {unseen.shape[1:]}."
+            )
+    loss, trained, constants = _problem(model, objective, data, key_critic)
+    trained, trace = minimize(
+        loss, trained, data, unseen, constants=constants, key=key_train, random=True,
+        schedule=Schedule(steps, learning_rate, batch_size, every, patience),
+        label=type(model).__name__, progress=progress, checkpoint=checkpoint,
+    )  # fmt: skip
+    finite = bool(np.any(np.isfinite(trace.held_out_loss)))
+    result = RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite)
+    best = trained.vae if isinstance(trained, Criticised) else trained
+    fitted = ModelFit(best, {"negative bound": trace}, result)
+    return result.error_if(fitted, result != RESULTS.successful) if throw else fitted
+
+
+def _problem(model: Any, objective: Objective | None, data: Array, key: Array) -> Any:
+    """The loss, what it trains, and its constants."""
+    objective = objective or Evidence()
+    if isinstance(model, HVAE | RHVAE):
+        if objective != Evidence():
+            raise ValueError(f"a Hamiltonian VAE takes no other objective, got {objective}.")
+        return negative_log_weight, model, None
+    match objective:
+        case Evidence():
+            return negative_elbo, model, objective
+        case MaximumMeanDiscrepancy():
+            return discrepant, model, objective
+        case MutualInformation():
+            critic = Criticised(model, data[0].size, objective.width, key=key)
+            return uninformative, critic, objective
+    raise ValueError(f"`objective` must be one of {Objective}, got {objective!r}.")
+
+
+class Encoded(NamedTuple):
+    """Encoded samples: `mean`, `log_deviation` and one draw `z` of q(z|x), all `(n, d)`."""
+
+    mean: Float[Array, "n d"]
+    log_deviation: Float[Array, "n d"]
+    z: Float[Array, "n d"]
+
+
+def encode_samples(
+    model: VAE | HVAE | RHVAE, samples: ArrayLike, *, key: Array, batch_size: int = 1024
+) -> Encoded:
+    """The latent laws of many samples, a batch at a time, with one draw of each.
+
+    **Arguments:** `model`; `samples`, `(n, *shape)`; `key`, of the draws; `batch_size`.
+
+    **Returns:** `Encoded`. **Cost:** n encodings.
+    """
+    vae = model if isinstance(model, VAE) else model.vae
+    data = jnp.asarray(samples)
+
+    def one(pair: tuple[Array, Array]) -> Encoded:
+        x, own = pair
+        mean, log_deviation = vae.encode(x)
+        return Encoded(mean, log_deviation, draw(mean, log_deviation, own)[0])
+
+    keys = jax.random.split(key, len(data))
+    return jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=batch_size))((data, keys))
