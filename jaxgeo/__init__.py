@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxgeo._results import RESULTS as RESULTS
 from jaxgeo.geodesics import DistanceMap as DistanceMap
+from jaxgeo.geodesics import FixedPoint as FixedPoint
 from jaxgeo.geodesics import FrechetMean as FrechetMean
 from jaxgeo.geodesics import GeodesicSolution as GeodesicSolution
 from jaxgeo.geodesics import JacobiField as JacobiField

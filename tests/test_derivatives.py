@@ -19,7 +19,7 @@ STEP = 2e-3
 WITHOUT_DERIVATIVES = {
     *("RESULTS", "DistanceMap", "FrechetMean", "GeodesicSolution", "JacobiField", "KMeans"),
     *("CurvedFamilyFit", "LogPartitionFit", "NeuralGeodesic", "NeuralGeodesicFit", "Relaxation"),
-    "Shooting",
+    *("FixedPoint", "Shooting"),
     *("TangentPCA", "distance_map", "shortest_path", "conjugate_time", "kmeans"),
     *("fit_curved_family", "fit_log_partition", "fit_neural_geodesics"),
 }
