@@ -20,7 +20,7 @@ WITHOUT_DERIVATIVES = {
     *("RESULTS", "DistanceMap", "FrechetMean", "GeodesicSolution", "JacobiField", "KMeans"),
     *("CurvedFamilyFit", "LogPartitionFit", "NeuralGeodesic", "NeuralGeodesicFit", "Relaxation"),
     *("FixedPoint", "Shooting"),
-    *("TangentPCA", "distance_map", "shortest_path", "conjugate_time", "kmeans"),
+    *("TangentPCA", "distance_map", "graph_path", "shortest_path", "conjugate_time", "kmeans"),
     *("fit_curved_family", "fit_log_partition", "fit_neural_geodesics"),
 }
 """Containers, settings, and functions that document that they have none."""
