@@ -3,7 +3,7 @@
 Samples of a generator → log-partition function → Fisher metric → connection → geodesics →
 phases, every step a pure function that composes with `jit`, `vmap` and `grad`.
 
-Whatever needs flax, optax, orbax or matplotlib is imported when it is first used.
+Whatever needs flax, optax, orbax, scipy or matplotlib is imported when it is first used.
 """
 
 import importlib
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxgeo._results import RESULTS as RESULTS
 from jaxgeo.geodesics import DistanceMap as DistanceMap
+from jaxgeo.geodesics import FixedPoint as FixedPoint
 from jaxgeo.geodesics import FrechetMean as FrechetMean
 from jaxgeo.geodesics import GeodesicSolution as GeodesicSolution
 from jaxgeo.geodesics import JacobiField as JacobiField
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from jaxgeo import problems as problems
     from jaxgeo import reconstruction as reconstruction
     from jaxgeo import systems as systems
+    from jaxgeo.geodesics.graphs import graph_path as graph_path
     from jaxgeo.geodesics.neural import NeuralGeodesic as NeuralGeodesic
     from jaxgeo.geodesics.neural import NeuralGeodesicFit as NeuralGeodesicFit
     from jaxgeo.geodesics.neural import fit_neural_geodesics as fit_neural_geodesics
@@ -94,6 +96,7 @@ _LAZY = {
     "LogPartitionFit": "reconstruction",
     "fit_curved_family": "reconstruction",
     "fit_log_partition": "reconstruction",
+    "graph_path": "geodesics.graphs",
     "NeuralGeodesic": "geodesics.neural",
     "NeuralGeodesicFit": "geodesics.neural",
     "fit_neural_geodesics": "geodesics.neural",

@@ -19,8 +19,8 @@ STEP = 2e-3
 WITHOUT_DERIVATIVES = {
     *("RESULTS", "DistanceMap", "FrechetMean", "GeodesicSolution", "JacobiField", "KMeans"),
     *("CurvedFamilyFit", "LogPartitionFit", "NeuralGeodesic", "NeuralGeodesicFit", "Relaxation"),
-    "Shooting",
-    *("TangentPCA", "distance_map", "shortest_path", "conjugate_time", "kmeans"),
+    *("FixedPoint", "Shooting"),
+    *("TangentPCA", "distance_map", "graph_path", "shortest_path", "conjugate_time", "kmeans"),
     *("fit_curved_family", "fit_log_partition", "fit_neural_geodesics"),
 }
 """Containers, settings, and functions that document that they have none."""

@@ -4,6 +4,7 @@ from jaxgeo.geodesics.bvp import distance as distance
 from jaxgeo.geodesics.bvp import geodesic_bvp as geodesic_bvp
 from jaxgeo.geodesics.bvp import log as log
 from jaxgeo.geodesics.dual import alpha_geodesic as alpha_geodesic
+from jaxgeo.geodesics.fixed_point import FixedPoint as FixedPoint
 from jaxgeo.geodesics.fronts import DistanceMap as DistanceMap
 from jaxgeo.geodesics.fronts import distance_map as distance_map
 from jaxgeo.geodesics.fronts import shortest_path as shortest_path

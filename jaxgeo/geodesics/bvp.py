@@ -14,6 +14,7 @@ from jaxgeo._batching import one_by_one
 from jaxgeo._linalg import frozen
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar, Vector, as_point, check_metric
+from jaxgeo.geodesics.fixed_point import DRIFT, FixedPoint, iterate
 from jaxgeo.geodesics.relaxation import (
     SHORTER,
     Diagnostics,
@@ -30,6 +31,7 @@ from jaxgeo.geodesics.solution import (
     as_domain,
     assess,
     check_inside,
+    drift_limit,
     drift_result,
     first_failure,
     is_outside,
@@ -37,13 +39,15 @@ from jaxgeo.geodesics.solution import (
 from jaxgeo.geodesics.starts import constant_speed, start_curves
 from jaxgeo.geometry.connection import geodesic_acceleration
 
+Solver = Shooting | Relaxation | FixedPoint
+
 
 def geodesic_bvp(
     metric: Metric,
     z0: ArrayLike,
     z1: ArrayLike,
     *,
-    solver: Shooting | Relaxation | None = None,
+    solver: Solver | None = None,
     start: ArrayLike | None = None,
     domain: ArrayLike | None = None,
     throw: bool = True,
@@ -61,8 +65,8 @@ def geodesic_bvp(
 
     - `metric`: any callable from a point to a positive definite matrix.
     - `z0`, `z1`: the two ends, `(d,)`.
-    - `solver`: `Shooting()` (default: error of order 8 in the spacing) or `Relaxation()` (order
-      2, cheaper in high dimension).
+    - `solver`: `Shooting()` (default: error of order 8 in the spacing), `Relaxation()` (order
+      2, cheaper in high dimension) or `FixedPoint()` (for gently bent geodesics only).
     - `start`: `(n, d)`, a curve from `z0` to `z1`: the geodesic near it is returned, be it the
       shortest or not; `stats["shorter_found"]` says which.
     - `domain`: `(d, 2)` bounds of the box in which the metric is known. Starts that leave it are
@@ -109,16 +113,24 @@ def _as_start(start: ArrayLike | None, z: Array) -> Array | None:
     return jnp.asarray(start, z.dtype)
 
 
+@functools.singledispatch
 def _with_arrays(solver: Any, z: Array) -> Any:
     """The solver with its numbers as arrays: they are data, and a new value does not retrace."""
-    limit = jnp.asarray(solver.max_iterations, jnp.int32)
-    if isinstance(solver, Relaxation):
-        if solver.n_segments < 2:
-            raise ValueError(f"`n_segments` must be at least 2, got {solver.n_segments}.")
-        if solver.n_starts < 1:
-            raise ValueError(f"`n_starts` must be at least 1, got {solver.n_starts}.")
-        rtol = default_rtol(solver.rtol, z.dtype)
-        return Relaxation(solver.n_segments, limit, rtol, solver.n_starts)
+    raise ValueError(f"`solver` must be a Shooting, Relaxation or FixedPoint, got {solver!r}.")
+
+
+@_with_arrays.register
+def _(solver: Relaxation, z: Array) -> Relaxation:
+    if solver.n_segments < 2:
+        raise ValueError(f"`n_segments` must be at least 2, got {solver.n_segments}.")
+    if solver.n_starts < 1:
+        raise ValueError(f"`n_starts` must be at least 1, got {solver.n_starts}.")
+    limit, rtol = jnp.asarray(solver.max_iterations, jnp.int32), default_rtol(solver.rtol, z.dtype)
+    return Relaxation(solver.n_segments, limit, rtol, solver.n_starts)
+
+
+@_with_arrays.register
+def _(solver: Shooting, z: Array) -> Shooting:
     # Newton's method needs no better start than the discretisation error of the polyline
     coarse = solver.relaxation
     if coarse.rtol is None:
@@ -128,7 +140,18 @@ def _with_arrays(solver: Any, z: Array) -> Any:
             default_rtol(None, z.dtype, 0.25),
             is_leaf=lambda r: r is None,
         )
+    limit = jnp.asarray(solver.max_iterations, jnp.int32)
     return Shooting(_with_arrays(coarse, z), limit, default_rtol(solver.rtol, z.dtype))
+
+
+@_with_arrays.register
+def _(solver: FixedPoint, z: Array) -> FixedPoint:
+    if solver.n_nodes < 3:
+        raise ValueError(f"`n_nodes` must be at least 3, got {solver.n_nodes}.")
+    if not 0 < solver.length_scale < np.inf:
+        raise ValueError(f"`length_scale` must be positive, got {solver.length_scale}.")
+    limit, rtol = jnp.asarray(solver.max_iterations, jnp.int32), default_rtol(solver.rtol, z.dtype)
+    return FixedPoint(solver.n_nodes, solver.length_scale, limit, rtol)
 
 
 @eqx.filter_jit
@@ -137,7 +160,7 @@ def _solve(
     z0: Array,
     z1: Array,
     start: Array | None,
-    solver: Shooting | Relaxation,
+    solver: Solver,
     domain: Array | None,
     throw: bool,
 ) -> GeodesicSolution:
@@ -151,8 +174,7 @@ def _solve(
 
     def search(z0: Array, z1: Array, start: Array | None, rest: Any) -> Any:
         metric, acceleration, solver, domain = rest
-        curves = _starts(metric, z0, z1, start, solver)
-        return _search(metric, acceleration, curves, domain, solver, start is not None)
+        return _search(solver, metric, acceleration, (z0, z1), start, domain)
 
     rest = still_metric, still_acceleration, solver, domain
     x, found = one_by_one(search, frozen(z0), frozen(z1), start, rest)
@@ -164,10 +186,9 @@ def _solve(
     result = RESULTS.where(
         _is_of_the_metric(found.result), found.result, first_failure(judged, found.result)
     )
-    if isinstance(solver, Shooting):
-        # and only a curve that is resolved can be told to bend back
-        bend = RESULTS.where(found.bent_back, RESULTS.conjugate_point, RESULTS.successful)
-        result = first_failure(result, drift_result(stats["speed_drift"]), bend)
+    # and only a curve that is resolved can be told to bend back
+    bend = RESULTS.where(found.bent_back, RESULTS.conjugate_point, RESULTS.successful)
+    result = first_failure(result, drift_result(stats["speed_drift"], found.drift), bend)
     stats |= {"iterations": found.iterations, "shorter_found": found.shorter}
     solution = GeodesicSolution(ts, points, speeds, result, stats)
     if throw:
@@ -176,16 +197,22 @@ def _solve(
 
 
 def _starts(
-    metric: Metric, z0: Array, z1: Array, start: Array | None, solver: Shooting | Relaxation
+    metric: Metric, ends: tuple[Array, Array], start: Array | None, solver: Relaxation
 ) -> Float[Array, "k n d"]:
     """The curves to relax, the user's first."""
-    coarse = _coarse(solver)
-    curves = start_curves(metric, z0, z1, coarse.n_segments, coarse.n_starts)
+    curves = start_curves(metric, *ends, solver.n_segments, solver.n_starts)
     if start is None:
         return curves
-    joined = jnp.concatenate([z0[None], start[1:-1], z1[None]])
-    ts = jnp.linspace(0, 1, joined.shape[0], dtype=z0.dtype)
-    return jnp.concatenate([constant_speed(metric, joined, ts, coarse.n_segments)[None], curves])
+    return jnp.concatenate([_joined(metric, ends, start, solver.n_segments)[None], curves])
+
+
+def _joined(
+    metric: Metric, ends: tuple[Array, Array], start: Float[Array, "m d"], n_segments: int
+) -> Float[Array, "n d"]:
+    """The user's curve, between the ends and at constant speed."""
+    joined = jnp.concatenate([ends[0][None], start[1:-1], ends[1][None]])
+    ts = jnp.linspace(0, 1, joined.shape[0], dtype=start.dtype)
+    return constant_speed(metric, joined, ts, n_segments)
 
 
 class _Found(NamedTuple):
@@ -193,6 +220,7 @@ class _Found(NamedTuple):
     iterations: Int[Array, ""]
     shorter: Bool[Array, ""]  # whether another start led to a shorter curve
     bent_back: Bool[Array, ""]  # whether it passes a conjugate point
+    drift: Scalar  # of the speed, the greatest where it is resolved
 
 
 def _is_of_the_metric(result: Any) -> Bool[Array, ""]:
@@ -212,15 +240,17 @@ class _Relaxed(NamedTuple):
 
 def _relax_all(
     metric: Metric,
-    curves: Float[Array, "k n d"],
+    ends: tuple[Array, Array],
+    start: Array | None,
     domain: Array | None,
     solver: Relaxation,
-    local: bool,
-) -> tuple[_Relaxed, Scalar]:
-    """The shortest of the relaxed curves, or the first where `local`; the least energy of all.
+) -> tuple[_Relaxed, Bool[Array, ""]]:
+    """The shortest of the relaxed curves, or that from the user's; whether another is shorter.
 
     One after another, so that each is spared what cannot make it shorter than the best before.
     """
+
+    curves, local = _starts(metric, ends, start, solver), start is not None
 
     def one(curve: Array, rival: Scalar) -> _Relaxed:
         x, sweep, ended = relax(metric, curve, *_numbers(solver), rival)
@@ -242,34 +272,72 @@ def _relax_all(
     inf = jnp.full((), jnp.inf, curves.dtype)
     shapes = jax.eval_shape(one, curves[0], inf)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    start = nothing._replace(energy=inf), inf, jnp.ones((), bool)
-    (best, least, _), _ = jax.lax.scan(compare, start, curves)
-    return best, least
+    none = nothing._replace(energy=inf), inf, jnp.ones((), bool)
+    (best, least, _), _ = jax.lax.scan(compare, none, curves)
+    return best, least < (1 - SHORTER) * best.energy
 
 
+@functools.singledispatch
 def _search(
+    solver: Any,
     metric: Metric,
     acceleration: Any,
-    curves: Float[Array, "k n d"],
+    ends: tuple[Array, Array],
+    start: Array | None,
     domain: Array | None,
-    solver: Shooting | Relaxation,
-    local: bool,
 ) -> tuple[Float[Array, "n two_d"], _Found]:
     """The nodes (z, v) of the geodesic, without derivatives."""
-    best, least = _relax_all(metric, curves, domain, _coarse(solver), local)
-    shorter = least < (1 - SHORTER) * best.energy
+    raise NotImplementedError
+
+
+@_search.register
+def _(
+    solver: Relaxation,
+    metric: Metric,
+    acceleration: Any,
+    ends: tuple[Array, Array],
+    start: Array | None,
+    domain: Array | None,
+) -> tuple[Float[Array, "n two_d"], _Found]:
+    best, shorter = _relax_all(metric, ends, start, domain, solver)
+    x = jnp.concatenate([best.x, legendre(best.sweep, best.g)], axis=1)
+    no, any_drift = jnp.zeros((), bool), jnp.full((), jnp.inf, x.dtype)
+    return x, _Found(*best.ended, shorter, no, any_drift)
+
+
+@_search.register
+def _(
+    solver: Shooting,
+    metric: Metric,
+    acceleration: Any,
+    ends: tuple[Array, Array],
+    start: Array | None,
+    domain: Array | None,
+) -> tuple[Float[Array, "n two_d"], _Found]:
+    best, shorter = _relax_all(metric, ends, start, domain, solver.relaxation)
     found = best.ended
     x = jnp.concatenate([best.x, legendre(best.sweep, best.g)], axis=1)
-    if isinstance(solver, Relaxation):
-        return x, _Found(found.result, found.iterations, shorter, jnp.zeros((), bool))
     x, matrices, shot = shoot(best.g, acceleration, x, *_numbers(solver))
     result = RESULTS.where(_is_of_the_metric(found.result), found.result, shot.result)
     bent_back = passes_conjugate_point(metric, x, matrices)
-    return x, _Found(result, found.iterations + shot.iterations, shorter, bent_back)
+    return x, _Found(
+        result, found.iterations + shot.iterations, shorter, bent_back, drift_limit(x.dtype)
+    )
 
 
-def _coarse(solver: Shooting | Relaxation) -> Relaxation:
-    return solver if isinstance(solver, Relaxation) else solver.relaxation
+@_search.register
+def _(
+    solver: FixedPoint,
+    metric: Metric,
+    acceleration: Any,
+    ends: tuple[Array, Array],
+    start: Array | None,
+    domain: Array | None,
+) -> tuple[Float[Array, "n two_d"], _Found]:
+    curve = None if start is None else _joined(metric, ends, start, solver.n_nodes - 1)
+    x, ended = iterate(metric, acceleration, ends, curve, solver)
+    no = jnp.zeros((), bool)
+    return x, _Found(*ended, no, no, jnp.asarray(DRIFT, x.dtype))
 
 
 def _numbers(solver: Shooting | Relaxation) -> tuple[Array, Array]:
@@ -277,9 +345,7 @@ def _numbers(solver: Shooting | Relaxation) -> tuple[Array, Array]:
     return jnp.asarray(solver.rtol), jnp.asarray(solver.max_iterations)
 
 
-def log(
-    metric: Metric, z0: ArrayLike, z1: ArrayLike, *, solver: Shooting | Relaxation | None = None
-) -> Vector:
+def log(metric: Metric, z0: ArrayLike, z1: ArrayLike, *, solver: Solver | None = None) -> Vector:
     r"""The logarithm: the velocity at `z0` of the geodesic that is at `z1` at t = 1.
 
     **Arguments:** `metric`; `z0`, `z1`, points `(d,)`; `solver` as in `geodesic_bvp`.
@@ -300,7 +366,7 @@ def log(
 
 
 def distance(
-    metric: Metric, z0: ArrayLike, z1: ArrayLike, *, solver: Shooting | Relaxation | None = None
+    metric: Metric, z0: ArrayLike, z1: ArrayLike, *, solver: Solver | None = None
 ) -> Scalar:
     r"""The length of the geodesic between two points.
 

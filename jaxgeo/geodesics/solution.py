@@ -118,9 +118,14 @@ def metric_result(g: Float[Array, "... d d"], factor: Array | None = None) -> An
     return RESULTS.where(definite, RESULTS.successful, failed)
 
 
-def drift_result(drift: Scalar) -> Any:
+def drift_limit(dtype: Any) -> Scalar:
+    """How constant the speed is at order 8: 5e-7 in float64, 2e-3 in float32."""
+    return jnp.asarray(float(jnp.finfo(dtype).eps) ** 0.4, dtype)
+
+
+def drift_result(drift: Scalar, limit: Scalar | None = None) -> Any:
     """`not_resolved` if the speed, a constant of the motion, is not constant."""
-    limit = float(jnp.finfo(drift.dtype).eps) ** 0.4  # 5e-7 in float64, 2e-3 in float32
+    limit = drift_limit(drift.dtype) if limit is None else limit
     return RESULTS.where(drift <= limit, RESULTS.successful, RESULTS.not_resolved)
 
 

@@ -13,12 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from jaxgeo._linalg import HIGHEST, cholesky, frozen, instantiate, partial_jvp
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Point, Scalar, as_point, as_points, check_metric
-from jaxgeo.geodesics.bvp import geodesic_bvp
-from jaxgeo.geodesics.relaxation import Relaxation, default_rtol
-from jaxgeo.geodesics.shooting import Shooting
+from jaxgeo.geodesics.bvp import Solver, geodesic_bvp
+from jaxgeo.geodesics.relaxation import default_rtol
 from jaxgeo.geodesics.solution import first_failure, worst
-
-Solver = Shooting | Relaxation
 
 MEAN_ITERATIONS = 50
 """Newton steps at most, refused ones included."""
