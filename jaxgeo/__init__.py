@@ -16,6 +16,7 @@ from jaxgeo.geodesics import FrechetMean as FrechetMean
 from jaxgeo.geodesics import GeodesicSolution as GeodesicSolution
 from jaxgeo.geodesics import JacobiField as JacobiField
 from jaxgeo.geodesics import KMeans as KMeans
+from jaxgeo.geodesics import KMedoids as KMedoids
 from jaxgeo.geodesics import Relaxation as Relaxation
 from jaxgeo.geodesics import Shooting as Shooting
 from jaxgeo.geodesics import TangentPCA as TangentPCA
@@ -29,6 +30,7 @@ from jaxgeo.geodesics import geodesic_bvp as geodesic_bvp
 from jaxgeo.geodesics import geodesic_ivp as geodesic_ivp
 from jaxgeo.geodesics import jacobi_field as jacobi_field
 from jaxgeo.geodesics import kmeans as kmeans
+from jaxgeo.geodesics import kmedoids as kmedoids
 from jaxgeo.geodesics import log as log
 from jaxgeo.geodesics import pairwise_distances as pairwise_distances
 from jaxgeo.geodesics import parallel_transport as parallel_transport

@@ -1,4 +1,4 @@
-"""The command line: `jaxgeo demo ising` and `jaxgeo reconstruct`."""
+"""The command line: `jaxgeo demo ising`, `jaxgeo demo latent` and `jaxgeo reconstruct`."""
 
 import json
 from pathlib import Path
@@ -66,6 +66,75 @@ def demo_ising(
     )
     typer.echo(json.dumps(facts, default=str) if as_json else demos.table(facts))
     _finish(directory, facts)
+
+
+@demo.command("latent")
+def demo_latent(
+    out: Out,
+    seed: Seed = 0,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help=".npy array (n, ...) of your own; scikit-learn's digits if not given."),
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help=".npy array (n,) of the samples' classes, whole numbers.")
+    ] = None,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(help="bernoulli, binomial:N, poisson or gaussian:SIGMA, of your samples."),
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="How many geodesics to compare.")] = 120,
+    steps: Annotated[int, typer.Option(help="Steps that train the VAE.")] = 3000,
+    checkpoint: Resume = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train VAE and RHVAE on handwritten digits; do geodesics keep closer to the data?
+
+    Exit code 0: done; 1: training did not succeed (report.json says why); 2: bad input."""
+    directory = _usable(out)
+    from jaxgeo import demos
+
+    try:
+        data = None
+        if samples is not None:
+            kinds = None if classes is None else load_array(classes)
+            data = demos.own_samples(load_array(samples), kinds, _likelihood(likelihood))
+        elif classes is not None or likelihood is not None:
+            raise ValueError(
+                "classes and likelihood belong to samples of your own: give --samples"
+            )
+        if pairs < 2 or steps < 1:
+            raise ValueError(f"at least 2 pairs and 1 step are needed, got {pairs} and {steps}")
+        facts = demos.run_latent(
+            directory, samples=data, seed=seed, n_pairs=pairs, steps=steps,
+            checkpoint=checkpoint, progress=not quiet,
+        )  # fmt: skip
+    except ValueError as error:
+        _refuse(error)
+    typer.echo(json.dumps(facts, default=str) if as_json else demos.summary(facts))
+    _finish(directory, facts)
+
+
+def _likelihood(text: str | None) -> Any:
+    """The law that a word names."""
+    from jaxgeo import likelihoods
+
+    if text is None:
+        return None
+    name, _, number = text.partition(":")
+    makers = {
+        "bernoulli": lambda: likelihoods.Bernoulli(),
+        "poisson": lambda: likelihoods.Poisson(),
+        "binomial": lambda: likelihoods.Binomial(int(number)),
+        "gaussian": lambda: likelihoods.FixedGaussian(float(number)),
+    }
+    try:
+        return makers[name]()
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"a likelihood is bernoulli, binomial:N, poisson or gaussian:SIGMA, got {text!r}"
+        ) from error
 
 
 @app.command()

@@ -3,6 +3,10 @@
 from jaxgeo.geodesics.bvp import distance as distance
 from jaxgeo.geodesics.bvp import geodesic_bvp as geodesic_bvp
 from jaxgeo.geodesics.bvp import log as log
+from jaxgeo.geodesics.clusters import KMeans as KMeans
+from jaxgeo.geodesics.clusters import KMedoids as KMedoids
+from jaxgeo.geodesics.clusters import kmeans as kmeans
+from jaxgeo.geodesics.clusters import kmedoids as kmedoids
 from jaxgeo.geodesics.dual import alpha_geodesic as alpha_geodesic
 from jaxgeo.geodesics.fixed_point import FixedPoint as FixedPoint
 from jaxgeo.geodesics.fronts import DistanceMap as DistanceMap
@@ -14,10 +18,8 @@ from jaxgeo.geodesics.relaxation import Relaxation as Relaxation
 from jaxgeo.geodesics.shooting import Shooting as Shooting
 from jaxgeo.geodesics.solution import GeodesicSolution as GeodesicSolution
 from jaxgeo.geodesics.statistics import FrechetMean as FrechetMean
-from jaxgeo.geodesics.statistics import KMeans as KMeans
 from jaxgeo.geodesics.statistics import TangentPCA as TangentPCA
 from jaxgeo.geodesics.statistics import frechet_mean as frechet_mean
-from jaxgeo.geodesics.statistics import kmeans as kmeans
 from jaxgeo.geodesics.statistics import pairwise_distances as pairwise_distances
 from jaxgeo.geodesics.statistics import tangent_pca as tangent_pca
 from jaxgeo.geodesics.transport import JacobiField as JacobiField

@@ -38,6 +38,7 @@ from jaxgeo.geodesics.solution import (
 )
 from jaxgeo.geodesics.starts import constant_speed, start_curves
 from jaxgeo.geometry.connection import geodesic_acceleration
+from jaxgeo.metrics import warn_off_support
 
 Solver = Shooting | Relaxation | FixedPoint
 
@@ -98,6 +99,7 @@ def geodesic_bvp(
     bounds = as_domain(domain, z0)
     check_inside(z0, "z0", bounds)
     check_inside(z1, "z1", bounds)
+    warn_off_support(metric, z0, z1)
     curve = _as_start(start, z0)
     solver = _with_arrays(solver or Shooting(), z0)
     return _solve(metric, z0, z1, curve, solver, bounds, throw)

@@ -37,6 +37,7 @@ from jaxgeo.geodesics.solution import (
     first_failure,
     metric_result,
 )
+from jaxgeo.metrics import warn_off_support
 
 Boundary = Literal["bubble", "affine"]
 Functional = Literal["energy", "length"]
@@ -230,6 +231,7 @@ def fit_neural_geodesics(
     bounds = as_domain(domain, z0[0])
     check_inside(z0, "starts", bounds)
     check_inside(z1, "ends", bounds)
+    warn_off_support(metric, z0, z1)
     if curves is not None and (curves.start.shape, curves.start.dtype) != (z0.shape, z0.dtype):
         raise ValueError(
             f"`curves` must join points of shape {z0.shape} and dtype {z0.dtype} like the starts, "

@@ -1,4 +1,4 @@
-"""Statistics of points on a manifold: distances, mean, principal directions, clusters."""
+"""Statistics of points on a manifold: distances, mean, principal directions."""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._linalg import HIGHEST, cholesky, frozen, instantiate, partial_jvp
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Point, Scalar, as_point, as_points, check_metric
 from jaxgeo.geodesics.bvp import Solver, geodesic_bvp
 from jaxgeo.geodesics.relaxation import default_rtol
-from jaxgeo.geodesics.solution import first_failure, worst
+from jaxgeo.geodesics.solution import worst
 
 MEAN_ITERATIONS = 50
 """Newton steps at most, refused ones included."""
@@ -158,7 +158,7 @@ def frechet_mean(
         shares = shares / jnp.sum(shares)
     centre = jnp.dot(shares, rows, precision=HIGHEST)
     begin = centre if start is None else as_point(start, "start", rows[0])
-    return _mean(metric, rows, shares, begin, solver, default_rtol(rtol, rows.dtype), throw)
+    return mean_of(metric, rows, shares, begin, solver, default_rtol(rtol, rows.dtype), throw)
 
 
 class _Mean(NamedTuple):
@@ -173,7 +173,7 @@ class _Mean(NamedTuple):
 
 
 @eqx.filter_jit
-def _mean(
+def mean_of(
     metric: Metric,
     points: Array,
     weights: Array,
@@ -246,7 +246,7 @@ def _mean(
     return mean
 
 
-def _logs(
+def logs_of(
     solver: Solver | None, metric: Metric, points: Array, x: Array
 ) -> tuple[Float[Array, "n d"], Float[Array, " n"], Any]:
     """logₓ of every point, the squared distances, and how each went."""
@@ -262,7 +262,7 @@ def _pull(
     solver: Solver | None, metric: Metric, points: Array, weights: Array, x: Array
 ) -> tuple[Array, tuple[Array, Array, Any]]:
     """Σ wᵢ logₓ xᵢ, which the mean makes zero; with it Σ wᵢ d², and how the logarithms went."""
-    logs, squares, results = _logs(solver, metric, points, x)
+    logs, squares, results = logs_of(solver, metric, points, x)
     # a point of no weight may be out of reach
     counts = weights > 0
     settled = jax.vmap(RESULTS.where, (0, 0, None))(counts, results, RESULTS.successful)
@@ -342,7 +342,7 @@ def tangent_pca(
 def _pca(
     metric: Metric, points: Array, mean: Array, solver: Solver | None, throw: bool
 ) -> TangentPCA:
-    logs, _, results = _logs(solver, metric, points, mean)
+    logs, _, results = logs_of(solver, metric, points, mean)
     logs = jnp.where((results == RESULTS.successful)[:, None], logs, jnp.nan)
     if throw:
         logs = _raise_worst(logs, results)
@@ -351,120 +351,3 @@ def _pca(
     left, sizes, axes = jnp.linalg.svd(white, full_matrices=False)
     components = jax.scipy.linalg.solve_triangular(factor.T, axes.T).T
     return TangentPCA(components, sizes**2 / len(points), left * sizes[None, :])
-
-
-class KMeans(NamedTuple):
-    """Clusters: `centres` `(k, d)`, `labels` `(n,)`, `inertia` Σ d², `result`, `iterations`."""
-
-    centres: Float[Array, "k d"]
-    labels: Int[Array, " n"]
-    inertia: Scalar
-    result: Any
-    iterations: Int[Array, ""]
-
-
-def kmeans(
-    metric: Metric,
-    points: ArrayLike,
-    n_clusters: int,
-    *,
-    key: PRNGKeyArray,
-    solver: Solver | None = None,
-    max_iterations: int = 20,
-    throw: bool = True,
-) -> KMeans:
-    r"""Clusters around Fréchet means, by Lloyd's iteration on geodesic distances.
-
-    $$ \min_{c, \ell} \sum_i d(x_i, c_{\ell_i})^2 $$
-
-    **Arguments:**
-
-    - `metric`.
-    - `points`: `(n, d)`.
-    - `n_clusters`: k, from 1 to n.
-    - `key`: for the first centres, which are points drawn by k-means++.
-    - `solver`: as in `geodesic_bvp`.
-    - `max_iterations`: of Lloyd's iteration.
-    - `throw`: raise on failure, once, at the end.
-
-    **Returns:** `KMeans`, a local minimum; draw several keys and keep the least inertia.
-
-    **Fails:** `ValueError` on shapes; `not_converged`, or what `frechet_mean` fails with.
-
-    **Cost:** nk boundary-value problems for the start, and some four times as many per iteration.
-
-    **Example:**
-
-    >>> from jaxgeo.problems import half_plane_metric
-    >>> points = jnp.array([[0.0, 1.0], [0.1, 1.0], [9.0, 1.0], [9.1, 1.0]])
-    >>> how = {"key": jax.random.key(0), "solver": Relaxation(16, n_starts=1)}
-    >>> kmeans(half_plane_metric, points, 2, **how).labels.tolist()
-    [0, 0, 1, 1]
-
-    **Reference:** Lloyd (1982); Arthur & Vassilvitskii (2007).
-    """
-    rows = as_points(points, "points")
-    if not 1 <= n_clusters <= len(rows):
-        raise ValueError(f"`n_clusters` must be from 1 to {len(rows)}, got {n_clusters}.")
-    return _lloyd(metric, rows, n_clusters, key, solver, jnp.asarray(max_iterations), throw)
-
-
-@eqx.filter_jit
-def _lloyd(
-    metric: Metric,
-    points: Array,
-    k: int,
-    key: PRNGKeyArray,
-    solver: Solver | None,
-    max_iterations: Array,
-    throw: bool,
-) -> KMeans:
-    n = points.shape[0]
-    weights = jnp.full(n, 1 / n, points.dtype)
-
-    def squares(centre: Array) -> Array:
-        return _logs(solver, metric, points, centre)[1]
-
-    def draw(carry: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], Array]:
-        nearest, centre = carry
-        nearest = jnp.minimum(nearest, squares(centre))
-        following = points[jax.random.categorical(key, jnp.log(nearest))]
-        return (nearest, following), centre
-
-    first, *rest = jax.random.split(key, k + 1)
-    begin = points[jax.random.choice(first, n)]
-    far = jnp.full(n, jnp.inf, points.dtype)
-    _, centres = jax.lax.scan(draw, (far, begin), jnp.stack(rest))
-
-    def assign(centres: Array) -> tuple[Array, Array]:
-        distances = jax.vmap(squares)(centres)
-        return jnp.argmin(distances, axis=0), jnp.sum(jnp.min(distances, axis=0))
-
-    def refine(label: Array, centre: Array, labels: Array) -> tuple[Array, Any]:
-        members = (labels == label).astype(points.dtype)
-        size = jnp.sum(members)
-        shares = jnp.where(size > 0, members / jnp.maximum(size, 1), weights)
-        mean = _mean(metric, points, shares, centre, solver, rtol, False)
-        # a centre that lost all its points stays where it is
-        return jnp.where(size > 0, mean.point, centre), mean.result
-
-    rtol = default_rtol(None, points.dtype, 0.25)
-
-    def body(state: tuple) -> tuple:
-        centres, labels, _, count, _, _ = state
-        centres, results = jax.vmap(refine, in_axes=(0, 0, None))(jnp.arange(k), centres, labels)
-        relabelled, inertia = assign(centres)
-        return centres, relabelled, inertia, count + 1, results, jnp.any(relabelled != labels)
-
-    labels, inertia = assign(centres)
-    fine = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (k,)), RESULTS.successful)
-    state = (centres, labels, inertia, jnp.zeros((), jnp.int32), fine, jnp.ones((), bool))
-    centres, labels, inertia, count, results, moving = jax.lax.while_loop(
-        lambda state: state[-1] & (state[3] < max_iterations), body, state
-    )
-    result = first_failure(
-        worst(results),
-        RESULTS.where(moving, RESULTS.not_converged, RESULTS.successful),
-    )
-    clusters = KMeans(centres, labels, inertia, result, count)
-    return result.error_if(clusters, result != RESULTS.successful) if throw else clusters

@@ -2,6 +2,7 @@
 
 from jaxgeo.models.centroids import kmeans_centroids as kmeans_centroids
 from jaxgeo.models.centroids import medoids as medoids
+from jaxgeo.models.centroids import nearest_neighbor_distance as nearest_neighbor_distance
 from jaxgeo.models.fit import Encoded as Encoded
 from jaxgeo.models.fit import ModelFit as ModelFit
 from jaxgeo.models.fit import encode_samples as encode_samples

@@ -59,3 +59,25 @@ def medoids(samples: ArrayLike, n: int, *, seed: int = 0) -> np.ndarray:
         sums = cdist(flat[members], flat[members]).sum(axis=1)
         chosen.append(members[np.argmin(sums)])
     return np.array(chosen)
+
+
+def nearest_neighbor_distance(points: ArrayLike) -> float:
+    """The median distance of a point to the nearest other one.
+
+    A temperature for a `KernelMetric` about these centroids: its kernels just reach each other.
+    (Chadebec & Allassonnière 2022 take the largest of these distances, which is smoother.)
+
+    **Arguments:** `points`, `(n, ...)`, n ≥ 2. **Returns:** a number, in their units.
+
+    **Example:**
+
+    >>> nearest_neighbor_distance([[0.0], [1.0], [3.0]])
+    1.0
+    """
+    data = np.asarray(points)
+    if data.ndim < 2 or len(data) < 2:
+        raise ValueError(f"`points` must have shape (n, ...) with n ≥ 2, got {data.shape}.")
+    from scipy.spatial import KDTree
+
+    flat = data.reshape(len(data), -1)
+    return float(np.median(KDTree(flat).query(flat, 2)[0][:, 1]))

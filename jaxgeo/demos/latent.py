@@ -1,0 +1,500 @@
+"""The latent space of handwritten digits, or of one's own samples: VAE, RHVAE, their geodesics."""
+
+import functools
+import itertools
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from scipy.spatial.distance import cdist
+
+import jaxgeo as jg
+from jaxgeo import models, plotting
+from jaxgeo._files import write_json, write_npz
+from jaxgeo._results import describe
+from jaxgeo._typing import Metric
+from jaxgeo.likelihoods import Binomial, FixedGaussian, Likelihood
+
+CENTROIDS = 128
+"""Of the kernel metric."""
+NODES = 97
+"""Of the grids of maps and distances, along either axis."""
+SOURCES = 150
+"""Held-out samples of the matrix of distances."""
+STEPS = 65
+"""Points of a curve that are decoded."""
+DRAWS = 640
+"""Samples of the manifold, and of the prior."""
+SHOWN = 5
+"""Pairs that are drawn."""
+
+
+class Samples(NamedTuple):
+    """Samples `(n, *shape)`, perhaps with their classes `(n,)`, and the likelihood they suit."""
+
+    values: np.ndarray
+    classes: np.ndarray | None
+    likelihood: Likelihood
+    name: str
+
+
+def digits() -> Samples:
+    """1,797 handwritten digits of 8 × 8, from scikit-learn: every pixel counts the inked ones
+    among 16 of the scan, so its law is binomial (Alpaydin & Kaynak 1998)."""
+    from sklearn.datasets import load_digits
+
+    values, classes = load_digits(return_X_y=True)
+    name = "scikit-learn's handwritten digits"
+    return Samples(values.reshape(-1, 8, 8).astype(np.float32), classes, Binomial(16), name)
+
+
+def own_samples(
+    values: np.ndarray, classes: np.ndarray | None, likelihood: Likelihood | None
+) -> Samples:
+    """A user's arrays; a Gaussian of a third of the samples' spread if no law is given."""
+    values = np.asarray(values, np.float32)
+    if values.ndim < 2 or len(values) < 100 or not np.all(np.isfinite(values)):
+        raise ValueError(
+            f"samples must be finite, of shape (n, ...) with n ≥ 100, got {values.shape}."
+        )
+    if classes is not None and classes.shape != (len(values),):
+        raise ValueError(f"classes must have shape ({len(values)},), got {classes.shape}.")
+    if classes is not None:
+        _, classes = np.unique(classes, return_inverse=True)
+    law = likelihood or FixedGaussian(max(float(values.std()) / 3, 1e-6))
+    return Samples(values, classes, law, "own samples")
+
+
+def run_latent(
+    out: Path,
+    *,
+    samples: Samples | None = None,
+    seed: int = 0,
+    n_pairs: int = 120,
+    steps: int = 3000,
+    hamiltonian_steps: int = 300,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train a VAE, then an RHVAE; ask of its metric's geodesics whether they keep to the data.
+
+    Writes report.json, latent.npz and pictures to `out`, and returns what report.json holds."""
+    clock = [("start", time.perf_counter())]
+    data = samples or digits()
+    keys = jax.random.split(jax.random.key(seed), 8)
+    order = np.random.default_rng(seed).permutation(len(data.values))
+    cut = len(order) // 6
+    unseen, seen = data.values[order[:cut]], data.values[order[cut:]]
+    classes = None if data.classes is None else data.classes[order]
+    vae, rhvae, history = _train(
+        data, seen, unseen, keys, steps, hamiltonian_steps, checkpoint, progress
+    )
+    clock.append(("training", time.perf_counter()))
+    space = _Space.of(rhvae.vae, seen, unseen, keys[4])
+    metrics = _metrics(rhvae, space)
+    axes = _axes(np.concatenate([space.seen, space.unseen]))
+    volume = {
+        name: np.asarray(jg.on_grid(functools.partial(_log_volume, metric), axes))
+        for name, metric in metrics.items()
+    }
+    clock.append(("maps", time.perf_counter()))
+    pairs = _pairs(cut, n_pairs, seed)
+    curves = {name: _geodesics(metric, space, pairs, axes) for name, metric in metrics.items()}
+    closeness = _closeness(rhvae.vae, space, pairs, curves)
+    clock.append(("geodesics", time.perf_counter()))
+    kernel = next(iter(metrics))
+    chosen = np.arange(min(SOURCES, cut))
+    matrices = _distances(metrics[kernel], space.unseen[chosen], axes)
+    clusters = None if classes is None else _clusters(matrices, classes[chosen], keys[5])
+    clock.append(("distances", time.perf_counter()))
+    drawn, sampling = _samples(rhvae, space, axes, keys[6])
+    clock.append(("samples", time.perf_counter()))
+    facts: dict[str, Any] = {
+        "data": f"{len(seen)} of {data.name} to train on, {cut} held out",
+        "seed": seed,
+        "evidence": _evidence(vae, rhvae, unseen, keys[7]),
+        "distance_to_data": closeness,
+        "clusters": clusters,
+        "samples": sampling,
+        "fit": {"result": describe(history.pop("result"))},
+        "device": str(jax.devices()[0]),
+        "seconds": {b[0]: b[1] - a[1] for a, b in itertools.pairwise(clock)},
+    }
+    arrays = {f"log_volume_{k}": v for k, v in enumerate(volume.values())}
+    write_npz(
+        out / "latent.npz", seen=space.seen, unseen=space.unseen, axis_0=np.asarray(axes[0]),
+        axis_1=np.asarray(axes[1]), geodesic_distances=matrices["geodesic"], **arrays,
+    )  # fmt: skip
+    _draw(out, rhvae.vae, space, classes, axes, volume, curves, pairs, matrices, drawn, history)
+    write_json(out / "report.json", facts)
+    return facts
+
+
+def _train(
+    data: Samples,
+    seen: np.ndarray,
+    unseen: np.ndarray,
+    keys: Array,
+    steps: int,
+    hamiltonian_steps: int,
+    checkpoint: Path | None,
+    progress: bool,
+) -> tuple[models.VAE, models.RHVAE, dict[str, Any]]:
+    """A VAE, and an RHVAE that goes on from it."""
+    scale: dict[str, Any] = {"center": float(seen.mean()), "spread": float(seen.std())}
+    shape = seen.shape[1:]
+    images = len(shape) in (2, 3) and min(shape[:2]) >= 16
+    make = models.convolutional_vae if images else models.dense_vae
+    vae = make(shape, 2, key=keys[0], likelihood=data.likelihood, **scale)
+    paths = [None if checkpoint is None else checkpoint / name for name in ("vae", "rhvae")]
+    held = seen[: len(seen) // 10]  # what is held out of training chooses when it ends
+    first = models.fit(
+        vae, seen[len(held) :], held_out=held, key=keys[1], steps=steps,
+        every=max(1, steps // 30), checkpoint=paths[0], progress=progress, throw=False,
+    )  # fmt: skip
+    encoded = np.asarray(models.encode_samples(first.model, seen, key=keys[2]).mean)
+    centroids = models.medoids(encoded, min(CENTROIDS, len(seen) // 2))
+    rhvae = models.RHVAE(
+        first.model, seen[centroids], key=keys[3], **scale,
+        temperature=models.nearest_neighbor_distance(encoded[centroids]), regularization=0.01,
+    )  # fmt: skip
+    second = models.fit(
+        rhvae, seen[len(held) :], held_out=held, key=keys[3], steps=hamiltonian_steps,
+        learning_rate=3e-4, every=max(1, hamiltonian_steps // 10), checkpoint=paths[1],
+        progress=progress, throw=False,
+    )  # fmt: skip
+    result = jg.RESULTS.where(first.result == jg.RESULTS.successful, second.result, first.result)
+    history = {
+        "VAE": first.history["negative bound"], "RHVAE": second.history["negative bound"],
+        "result": result,
+    }  # fmt: skip
+    return first.model, second.model, history
+
+
+class _Space(NamedTuple):
+    """Samples, flattened, and the means of their latent laws."""
+
+    seen: np.ndarray
+    unseen: np.ndarray
+    pixels: np.ndarray  # of those seen
+
+    @staticmethod
+    def of(vae: models.VAE, seen: np.ndarray, unseen: np.ndarray, key: Array) -> "_Space":
+        first, second = (
+            np.asarray(models.encode_samples(vae, some, key=key).mean) for some in (seen, unseen)
+        )
+        return _Space(first, second, seen.reshape(len(seen), -1))
+
+    def nearest(self, pixels: np.ndarray) -> np.ndarray:
+        """The distance of decoded samples to the nearest that was trained on."""
+        return cdist(pixels, self.pixels).min(axis=1)
+
+
+class _Decoded(eqx.Module):
+    """A latent point to the mean of what it decodes to, as a vector."""
+
+    vae: models.VAE
+
+    def __call__(self, z: Array) -> Array:
+        return jnp.ravel(self.vae.decode(z))
+
+
+def _metrics(rhvae: models.RHVAE, space: _Space) -> dict[str, Metric]:
+    """The metrics that are compared, the one that the rest of the report uses first."""
+    bandwidth = models.nearest_neighbor_distance(space.pixels) / 2
+    ambient = jg.LocallyAdaptiveMetric(space.pixels, bandwidth=bandwidth, floor=0.1)
+    return {
+        "RHVAE": rhvae.metric(),
+        "pullback, locally adaptive": jg.PullbackMetric(_Decoded(rhvae.vae), ambient),
+        "Fisher pullback": rhvae.vae.fisher_metric(),
+    }
+
+
+def _log_volume(metric: Metric, z: Array) -> Array:
+    return jg.log_volume_density(metric, z)
+
+
+def _axes(points: np.ndarray) -> tuple[Array, Array]:
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = 0.08 * (high - low)
+    ends = zip(low - room, high + room, strict=True)
+    first, second = (jnp.linspace(a, b, NODES, dtype=points.dtype) for a, b in ends)
+    return first, second
+
+
+def _pairs(count: int, n_pairs: int, seed: int) -> np.ndarray:
+    """Pairs of different held-out samples."""
+    rng = np.random.default_rng([seed, 1])
+    first = rng.integers(0, count, n_pairs)
+    return np.stack([first, (first + rng.integers(1, count, n_pairs)) % count], axis=1)
+
+
+def _geodesics(
+    metric: Metric, space: _Space, pairs: np.ndarray, axes: tuple[Array, Array]
+) -> list[jg.GeodesicSolution]:
+    """Of every pair, from the shortest path through the encoded centroids or the straight line."""
+    chosen = models.medoids(space.seen, min(2 * CENTROIDS, len(space.seen) // 2))
+    nodes = jnp.asarray(space.seen[chosen])
+    solver = jg.Relaxation(64, n_starts=1)
+    solutions = []
+    for a, b in jnp.asarray(space.unseen)[pairs]:
+        start = jg.resample(metric, jg.graph_path(metric, nodes, a, b), STEPS)
+        solutions.append(jg.geodesic_bvp(metric, a, b, start=start, solver=solver, throw=False))
+    return solutions
+
+
+def _even(decode: Any, path: np.ndarray) -> np.ndarray:
+    """What a path decodes to, at equal steps of what is decoded: as an image strip is seen."""
+    fine = np.linspace(0, 1, 4 * STEPS)
+    old = np.linspace(0, 1, len(path))
+    dense = np.stack([np.interp(fine, old, column) for column in path.T], axis=1)
+    pixels = decode(dense)
+    steps = np.linalg.norm(np.diff(pixels, axis=0), axis=1)
+    along = np.concatenate([[0], np.cumsum(steps)])
+    even = np.linspace(0, along[-1], STEPS)
+    places = np.stack([np.interp(even, along, column) for column in dense.T], axis=1)
+    return decode(places)
+
+
+def _decoder(vae: models.VAE) -> Any:
+    """Latent points `(n, 2)` to pixels `(n, m)`, as NumPy arrays."""
+    decode = eqx.filter_jit(jax.vmap(_Decoded(vae)))
+    return lambda z: np.asarray(decode(jnp.asarray(z, jnp.float32)))
+
+
+def _closeness(
+    vae: models.VAE,
+    space: _Space,
+    pairs: np.ndarray,
+    curves: dict[str, list[jg.GeodesicSolution]],
+) -> dict[str, Any]:
+    """Distances of decoded curves to the nearest sample trained on, mean over each curve.
+
+    A pair counts for a metric if its geodesic was found; the straight line, for the same pairs."""
+    decode = _decoder(vae)
+    ends = space.unseen[pairs]
+    straight = np.array([space.nearest(_even(decode, end)).mean() for end in ends])
+    floor = space.nearest(decode(space.unseen)).mean()
+    facts: dict[str, Any] = {
+        "decoded samples": floor, "straight lines": _spread(straight), "pairs": len(pairs),
+    }  # fmt: skip
+    for name, solutions in curves.items():
+        good = np.array([bool(s.result == jg.RESULTS.successful) for s in solutions])
+        own = np.array(
+            [space.nearest(_even(decode, np.asarray(s.points))).mean() for s in solutions]
+        )
+        facts[name] = {
+            "geodesics found": int(good.sum()),
+            "geodesics": _spread(own[good]),
+            "straight lines": _spread(straight[good]),
+            "nearer by": _spread((straight - own)[good]),
+            "share nearer": float(np.mean(own[good] < straight[good])),
+            "nearer by, all curves": _spread(straight - own),
+        }
+    return facts
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    n = max(len(values), 1)
+    return {
+        "mean": float(np.mean(values)) if len(values) else np.nan,
+        "standard error": float(np.std(values) / n**0.5) if len(values) else np.nan,
+        "standard deviation": float(np.std(values)) if len(values) else np.nan,
+    }
+
+
+def _distances(
+    metric: Metric, points: np.ndarray, axes: tuple[Array, Array]
+) -> dict[str, np.ndarray]:
+    """Between all points: geodesic, over all ways on the grid; and Euclidean."""
+
+    def from_one(source: Array) -> Array:
+        return jg.distance_map(metric, source, axes, throw=False).distances
+
+    reached = np.stack([np.asarray(from_one(jnp.asarray(z))) for z in points])
+    cells = [
+        np.clip((points[:, k] - a[0]) / (a[1] - a[0]), 0, NODES - 1.001)
+        for k, a in enumerate(map(np.asarray, axes))
+    ]
+    i, j = (c.astype(int) for c in cells)
+    u, v = (c - c.astype(int) for c in cells)
+    across = (
+        (1 - u) * (1 - v) * reached[:, i, j] + u * (1 - v) * reached[:, i + 1, j]
+        + (1 - u) * v * reached[:, i, j + 1] + u * v * reached[:, i + 1, j + 1]
+    )  # fmt: skip
+    across = (across + across.T) / 2
+    np.fill_diagonal(across, 0)
+    return {"geodesic": across, "Euclidean": cdist(points, points)}
+
+
+def _clusters(matrices: dict[str, np.ndarray], classes: np.ndarray, key: Array) -> dict[str, Any]:
+    """How well clusters of either distance are the classes: adjusted Rand index, ten seeds."""
+    from sklearn.metrics import adjusted_rand_score
+
+    count = len(np.unique(classes))
+    scores: dict[str, Any] = {}
+    for name, matrix in matrices.items():
+        found = [
+            jg.kmedoids(jnp.asarray(matrix), count, key=own, throw=False).labels
+            for own in jax.random.split(key, 10)
+        ]
+        scores[name] = _spread(np.array([adjusted_rand_score(classes, k) for k in found]))
+    return {"measure": "adjusted Rand index of k-medoids", "points": len(classes), **scores}
+
+
+def _samples(
+    rhvae: models.RHVAE, space: _Space, axes: tuple[Array, Array], key: Array
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Decoded draws of the prior, and of the metric's inverse volume; their distance to data."""
+    key_prior, key_chains = jax.random.split(key)
+    prior = np.asarray(jax.random.normal(key_prior, (DRAWS, 2), jnp.float32))
+    drawn = jg.distributions.sample_volume(
+        rhvae.metric(), power=-1.0, key=key_chains, starts=jnp.asarray(space.seen), n_chains=64,
+        domain=jnp.stack([jnp.stack([axis[0], axis[-1]]) for axis in axes]), n_draws=100,
+        n_warmup=200, throw=False,
+    )  # fmt: skip
+    decode = _decoder(rhvae.vae)
+    thinned = np.asarray(drawn.points)[:, :: 100 * 64 // DRAWS].reshape(-1, 2)
+    pixels = {"Gaussian prior": decode(prior), "inverse volume": decode(thinned)}
+    facts: dict[str, Any] = {name: _spread(space.nearest(rows)) for name, rows in pixels.items()}
+    facts["chains"] = {
+        "result": describe(drawn.result), "greatest R-hat": float(jnp.max(drawn.rhat)),
+        "effective size": float(jnp.min(drawn.effective_size)),
+        "divergent": float(jnp.mean(drawn.divergent)),
+    }  # fmt: skip
+    return pixels, facts
+
+
+def _evidence(
+    vae: models.VAE, rhvae: models.RHVAE, unseen: np.ndarray, key: Array
+) -> dict[str, Any]:
+    """Bounds and importance-weighted estimates, held out, in nats a sample."""
+
+    @eqx.filter_jit
+    def estimate(model: Any, x: Array) -> tuple[Array, Array]:
+        keys = jax.random.split(key, len(x))
+
+        def one(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+            sample, own = pair
+            logs = jax.vmap(lambda k: model.log_weight(sample, key=k))(jax.random.split(own, 32))
+            valid = jnp.isfinite(logs)
+            mean = jnp.sum(jnp.where(valid, logs, 0)) / jnp.sum(valid)
+            best = jax.scipy.special.logsumexp(jnp.where(valid, logs, -jnp.inf))
+            return mean, best - jnp.log(jnp.sum(valid))
+
+        return jax.lax.map(one, (x, keys), batch_size=64)
+
+    return {
+        name: {
+            "bound": float(jnp.mean(found[0])),
+            "of 32 weights": float(jnp.mean(found[1])),
+        }
+        for name, found in (
+            (name, estimate(model, jnp.asarray(unseen)))
+            for name, model in (("VAE", vae), ("RHVAE", rhvae))
+        )
+    }
+
+
+def _draw(
+    out: Path,
+    vae: models.VAE,
+    space: _Space,
+    classes: np.ndarray | None,
+    axes: tuple[Array, Array],
+    volume: dict[str, np.ndarray],
+    curves: dict[str, list[jg.GeodesicSolution]],
+    pairs: np.ndarray,
+    matrices: dict[str, np.ndarray],
+    drawn: dict[str, np.ndarray],
+    history: dict[str, Any],
+) -> None:
+    """training.png, latent.png, distances.png; of images strips.png and samples.png too."""
+    plotting.save(plotting.training_history(history)[0].figure, out / "training.png")
+    cut = len(space.unseen)
+    names = list(volume)[:2]
+    shown = _shown(curves[names[0]], space, pairs)
+    grid = plotting.panels(1, len(names), size=(6.4, 5.6))[0]
+    for ax, name in zip(grid, names, strict=True):
+        plotting.latent_map(
+            axes, volume[name], space.seen, classes=None if classes is None else classes[cut:],
+            geodesics=[np.asarray(curves[name][k].points) for k in shown], ax=ax, title=name,
+        )  # fmt: skip
+    plotting.save(grid[0].figure, out / "latent.png")
+    own = None if classes is None else classes[: len(matrices["Euclidean"])]
+    figure = plotting.distance_matrices(matrices, classes=own)[0, 0].figure
+    plotting.save(figure, out / "distances.png")
+    shape = vae.decode(jnp.zeros(2, jnp.float32)).shape
+    if len(shape) != 2:
+        return
+    decode = _decoder(vae)
+
+    def images(path: np.ndarray) -> np.ndarray:
+        return _even(decode, path).reshape(-1, *shape)
+
+    strips = {
+        "geodesic": [images(np.asarray(curves[names[0]][k].points)) for k in shown],
+        "straight": [images(space.unseen[pairs[k]]) for k in shown],
+    }
+    plotting.save(plotting.image_strips(strips)[0, 0].figure, out / "strips.png")
+    grids = {
+        name: rows[:: max(1, DRAWS // 64)].reshape(-1, *shape) for name, rows in drawn.items()
+    }
+    plotting.save(plotting.image_grids(grids)[0, 0].figure, out / "samples.png")
+
+
+def _shown(solutions: list[jg.GeodesicSolution], space: _Space, pairs: np.ndarray) -> list[int]:
+    """Pairs that are drawn: the farthest apart of those found, each away from those before."""
+    good = [k for k, s in enumerate(solutions) if bool(s.result == jg.RESULTS.successful)]
+    ends = space.unseen[pairs].reshape(len(pairs), 4)
+    far = sorted(good, key=lambda k: -np.linalg.norm(ends[k, :2] - ends[k, 2:]))
+    chosen: list[int] = far[:1]
+    for _ in range(min(SHOWN, len(far)) - 1):
+        rest = [k for k in far[: max(len(far) // 2, SHOWN)] if k not in chosen]
+        apart = [min(np.linalg.norm(ends[k] - ends[j]) for j in chosen) for k in rest]
+        chosen.append(rest[int(np.argmax(apart))])
+    return chosen
+
+
+def summary(facts: dict[str, Any]) -> str:
+    """The report's figures as text."""
+    near = facts["distance_to_data"]
+    base = near["straight lines"]
+    lines = [
+        facts["data"],
+        f"distance of decoded curves to the nearest sample, mean over {near['pairs']} pairs:",
+        f"  straight lines                  {base['mean']:.3f} (decoded samples themselves "
+        f"{near['decoded samples']:.3f})",
+    ]
+    for name, found in near.items():
+        if isinstance(found, dict) and "nearer by" in found:
+            gain = found["nearer by"]
+            lines.append(
+                f"  {name:<31} nearer by {gain['mean']:.3f} ± {gain['standard error']:.3f} "
+                f"(deviation {gain['standard deviation']:.2f}); {found['geodesics found']} "
+                f"geodesics of {near['pairs']} found"
+            )
+    if facts["clusters"]:
+        both = [facts["clusters"][name] for name in ("geodesic", "Euclidean")]
+        lines.append(
+            f"clusters, adjusted Rand index: geodesic {both[0]['mean']:.3f} ± "
+            f"{both[0]['standard deviation']:.3f}, Euclidean {both[1]['mean']:.3f} ± "
+            f"{both[1]['standard deviation']:.3f}"
+        )
+    drawn = facts["samples"]
+    lines.append(
+        f"samples' distance to data: inverse volume {drawn['inverse volume']['mean']:.3f} ± "
+        f"{drawn['inverse volume']['standard error']:.3f}, Gaussian prior "
+        f"{drawn['Gaussian prior']['mean']:.3f} ± {drawn['Gaussian prior']['standard error']:.3f}"
+    )
+    lines += [
+        f"log evidence a sample, held out: {name} bound {found['bound']:.2f}, of 32 weights "
+        f"{found['of 32 weights']:.2f}"
+        for name, found in facts["evidence"].items()
+    ]
+    return "\n".join([*lines, f"fit {facts['fit']['result']}"])
