@@ -60,7 +60,7 @@ def kmeans(
 
     >>> from jaxgeo.problems import half_plane_metric
     >>> points = jnp.array([[0.0, 1.0], [0.1, 1.0], [9.0, 1.0], [9.1, 1.0]])
-    >>> how = {"key": jax.random.key(0), "solver": Relaxation(16, n_starts=1)}
+    >>> how = {"key": jax.random.key(0), "solver": jg.Relaxation(16, n_starts=1)}
     >>> kmeans(half_plane_metric, points, 2, **how).labels.tolist()
     [0, 0, 1, 1]
 
