@@ -66,6 +66,7 @@ from jaxgeo.metrics import ReparametrizedMetric as ReparametrizedMetric
 from jaxgeo.metrics import SumMetric as SumMetric
 
 if TYPE_CHECKING:
+    from jaxgeo import distributions as distributions
     from jaxgeo import phases as phases
     from jaxgeo import plotting as plotting
     from jaxgeo import problems as problems
@@ -81,7 +82,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("phases", "plotting", "problems", "reconstruction", "systems")
+_MODULES = ("distributions", "phases", "plotting", "problems", "reconstruction", "systems")
 _LAZY = {
     "CurvedFamilyFit": "reconstruction",
     "LogPartitionFit": "reconstruction",
