@@ -197,7 +197,7 @@ def brownian_log_density(
     conjugate point the formula has no sense, before it and past the cut locus it is one of several
     terms.
 
-    **Cost:** one boundary-value problem, and d Jacobi fields by 64 steps of order 8.
+    **Cost:** one boundary-value problem, and d Jacobi fields by 32 steps of order 8.
 
     **Example:** on the sphere at distance r, Θ is sin r / r.
 

@@ -82,6 +82,6 @@ def ray(metric: Metric, z: Point, v: Vector, radii: Float[Array, " k"], substeps
 
 def endpoint(metric: Metric, z: Point, v: Vector) -> tuple[Point, Array, Array]:
     """exp(z, v), the logarithm of its volume, and the drift of the speed."""
-    radii = jnp.linspace(0, 1, 17, dtype=z.dtype)[1:]
+    radii = jnp.linspace(0, 1, 9, dtype=z.dtype)[1:]
     found = ray(metric, z, v, radii, 4)
     return found.points[-1], found.log_volume[-1], found.drift[-1]
