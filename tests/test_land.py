@@ -82,14 +82,14 @@ def mean_of_power(metric, variance, power):
 @pytest.mark.parametrize("metric", [SPHERE, HYPERBOLIC], ids=["sphere", "hyperbolic"])
 def test_samples_follow_the_density(metric):
     variance = 0.5
-    points = sample_land(metric, law(metric, ORIGIN, variance * np.eye(2)), 1000, key=KEY)
+    points = sample_land(metric, law(metric, ORIGIN, variance * np.eye(2)), 600, key=KEY)
     r = np.asarray(jax.vmap(metric.distance, (None, 0))(jnp.zeros(2), points))
     for power in (1, 2):
         exact = mean_of_power(metric, variance, power)
         error = np.std(r**power) / np.sqrt(r.size)
         assert abs(np.mean(r**power) - exact) < 4 * error
     # and the curvature shows
-    assert abs(exact - 2 * variance) > 4 * error
+    assert abs(exact - 2 * variance) > 3 * error
 
 
 KEY = jax.random.key(1)
@@ -97,7 +97,7 @@ POINTS = np.random.default_rng(0).normal(size=(12, 2)) @ np.array([[0.5, 0.2], [
 
 
 def fit(metric, points, start):
-    how = {"n_radii": 16, "n_angles": 16, "rtol": 1e-3}
+    how = {"n_radii": 16, "n_angles": 16, "rtol": 1e-3, "max_iterations": 25}
     return fit_land(metric, points, start=start, solver=LIGHT, throw=False, **how)
 
 

@@ -202,11 +202,16 @@ def _sample(
 ) -> VolumeSamples:
     check_metric(metric, starts[0])
     n_warmup, n_draws = sizes
+    # blackjax wants the widest floats that are enabled
+    wide = jnp.promote_types(starts.dtype, jnp.result_type(float))
+
+    def place(u: Float[Array, " d"]) -> Point:
+        return _to_box(u, box)[0].astype(starts.dtype)
 
     def log_density(u: Float[Array, " d"]) -> Scalar:
-        z, log_slope = _to_box(u, box)
+        z = place(u)
         prior = 0 if log_prior is None else log_prior(z)
-        return power * log_volume_density(metric, z) + prior + log_slope
+        return (power * log_volume_density(metric, z) + prior).astype(wide) + _to_box(u, box)[1]
 
     def chain(u: Array, key: Array) -> tuple[Array, Array, Array]:
         adapt, draw = jax.random.split(key)
@@ -221,9 +226,9 @@ def _sample(
             return state, (state.position, info.acceptance_rate, info.is_divergent)
 
         _, (u, accepted, divergent) = jax.lax.scan(one, state, jax.random.split(draw, n_draws))
-        return jax.vmap(lambda u: _to_box(u, box)[0])(u), jnp.mean(accepted), divergent
+        return jax.vmap(place)(u), jnp.mean(accepted).astype(starts.dtype), divergent
 
-    begin = jax.vmap(lambda z: _from_box(z, box))(starts)
+    begin = jax.vmap(lambda z: _from_box(z, box))(starts).astype(wide)
     points, accepted, divergent = jax.vmap(chain)(begin, keys)
     half = n_draws // 2
     halves = points[:, : 2 * half].reshape(-1, half, points.shape[-1])
