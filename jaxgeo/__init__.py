@@ -74,6 +74,7 @@ from jaxgeo.metrics import SumMetric as SumMetric
 from jaxgeo.metrics import expected_pullback_metric as expected_pullback_metric
 
 if TYPE_CHECKING:
+    from jaxgeo import distributions as distributions
     from jaxgeo import likelihoods as likelihoods
     from jaxgeo import models as models
     from jaxgeo import phases as phases
@@ -92,7 +93,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("likelihoods", "models", "phases", "plotting", "problems", "reconstruction", "systems")
+_MODULES = (
+    "distributions",
+    "likelihoods",
+    "models",
+    "phases",
+    "plotting",
+    "problems",
+    "reconstruction",
+    "systems",
+)
 _LAZY = {
     "CurvedFamilyFit": "reconstruction",
     "LogPartitionFit": "reconstruction",

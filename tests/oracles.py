@@ -61,3 +61,35 @@ class TraceCounter:
     def __call__(self, z: Array) -> Array:
         self.count += 1
         return self.f(z)
+
+
+class SpaceForm(eqx.Module):
+    """All planes of constant curvature κ in one compiled program: I/(1 + κ|w|²/4)² at w = B z.
+
+    With a negative `sign` it is no metric.
+    """
+
+    curvature: Array
+    frame: Array
+    sign: Array
+
+    def __call__(self, z: Array) -> Array:
+        w = self.frame @ z
+        size = self.sign / (1 + self.curvature * jnp.dot(w, w) / 4) ** 2
+        return size * self.frame.T @ self.frame
+
+    def distance(self, a: Array, b: Array) -> Array:
+        """2 arcsn(|w − w'| / 2√((1 + κ|w|²/4)(1 + κ|w'|²/4)))."""
+        u, w, k = self.frame @ a, self.frame @ b, self.curvature
+        size = (1 + k * jnp.dot(u, u) / 4) * (1 + k * jnp.dot(w, w) / 4)
+        chord = jnp.linalg.norm(u - w) / jnp.sqrt(size)
+        root = jnp.sqrt(jnp.abs(jnp.where(k == 0, 1, k)))
+        half = root * chord / 2
+        bent = jnp.where(k > 0, jnp.arcsin(jnp.minimum(half, 1)), jnp.arcsinh(half))
+        return jnp.where(k == 0, chord, 2 * bent / root)
+
+
+def space_form(curvature: float, frame: object = None, sign: float = 1.0) -> SpaceForm:
+    """A `SpaceForm`, in the plain frame unless given."""
+    matrix = np.eye(2) if frame is None else frame
+    return SpaceForm(jnp.asarray(curvature, float), jnp.asarray(matrix), jnp.asarray(sign, float))

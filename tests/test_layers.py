@@ -15,6 +15,7 @@ ROOMS = (
     "report",
     "plotting",
     "phases",
+    "distributions",
     "geodesics",
     "models",
     "reconstruction",
@@ -71,7 +72,7 @@ def test_imports_go_down(path):
 def test_import_is_light():
     code = (
         "import sys, jaxgeo; "
-        "print([m for m in ('matplotlib', 'tqdm', 'flax', 'optax', 'orbax', 'typer') "
+        "print([m for m in ('matplotlib', 'tqdm', 'flax', 'optax', 'orbax', 'typer', 'blackjax') "
         "if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
