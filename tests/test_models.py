@@ -246,6 +246,7 @@ def test_training_resumes_to_the_same_end(tmp_path):
     "objective",
     [
         models.Evidence(beta=4.0),
+        models.Reconstruction(),
         models.MaximumMeanDiscrepancy(alpha=0.5, weight=10.0),
         models.MutualInformation(alpha=2.0),
     ],

@@ -23,6 +23,7 @@ from jaxgeo.models.networks import lower_triangular as lower_triangular
 from jaxgeo.models.objectives import Evidence as Evidence
 from jaxgeo.models.objectives import MaximumMeanDiscrepancy as MaximumMeanDiscrepancy
 from jaxgeo.models.objectives import MutualInformation as MutualInformation
+from jaxgeo.models.objectives import Reconstruction as Reconstruction
 from jaxgeo.models.objectives import mean_discrepancy as mean_discrepancy
 from jaxgeo.models.precision import RadialPrecision as RadialPrecision
 from jaxgeo.models.precision import with_precision as with_precision

@@ -17,7 +17,9 @@ from jaxgeo.models.objectives import (
     MaximumMeanDiscrepancy,
     MutualInformation,
     Objective,
+    Reconstruction,
     discrepant,
+    misfit,
     negative_elbo,
     negative_log_weight,
     uninformative,
@@ -64,8 +66,8 @@ def fit(
     - `model`: as it is; it is not changed.
     - `samples`: `(n, *shape)`.
     - `key`: for batches, draws of the posterior, and which samples are held out.
-    - `objective`: `Evidence()` if not given, for all; `MaximumMeanDiscrepancy` and
-      `MutualInformation` for a `VAE`.
+    - `objective`: `Evidence()` if not given, for all; `Reconstruction`,
+      `MaximumMeanDiscrepancy` and `MutualInformation` for a `VAE`.
     - `held_out`: samples to validate on; a tenth of `samples`, at random, if not given.
     - `steps`, `batch_size`, `learning_rate`: of Adam, the rate falling to zero on a cosine.
     - `every`, `patience`: validate after so many steps, stop after so many validations without
@@ -120,6 +122,8 @@ def _problem(model: Any, objective: Objective | None, data: Array, key: Array) -
     match objective:
         case Evidence():
             return negative_elbo, model, objective
+        case Reconstruction():
+            return misfit, model, objective
         case MaximumMeanDiscrepancy():
             return discrepant, model, objective
         case MutualInformation():

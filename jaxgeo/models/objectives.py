@@ -53,7 +53,15 @@ class MutualInformation(NamedTuple):
     width: int = 128
 
 
-Objective = Evidence | MaximumMeanDiscrepancy | MutualInformation
+class Reconstruction(NamedTuple):
+    r"""$-\log p(x\,|\,\mu_\phi(x))$: a plain autoencoder, whose latent points are the means.
+
+    With `FixedGaussian(sigma)` it is the mean squared error, but for a constant. What the
+    encoder says of deviations is not trained.
+    """
+
+
+Objective = Evidence | Reconstruction | MaximumMeanDiscrepancy | MutualInformation
 
 
 class Criticised(nnx.Module):
@@ -100,6 +108,15 @@ def negative_elbo(vae: VAE, x: Array, objective: Evidence, key: Array) -> Scalar
     """`Evidence`, over a batch."""
     terms = _terms(vae, x, key)
     return jnp.mean(objective.beta * terms.divergence - terms.log_likelihood)
+
+
+def misfit(vae: VAE, x: Array, objective: Reconstruction, key: Array) -> Scalar:
+    """`Reconstruction`, over a batch."""
+
+    def one(x: Array) -> Scalar:
+        return vae.likelihood.log_prob(vae.decoder(vae.encode(x)[0]), x)
+
+    return -jnp.mean(jax.vmap(one)(x))
 
 
 def discrepant(vae: VAE, x: Array, objective: MaximumMeanDiscrepancy, key: Array) -> Scalar:
