@@ -22,6 +22,8 @@ from jaxgeo.likelihoods import Binomial, FixedGaussian, Likelihood
 
 CENTROIDS = 128
 """Of the kernel metric."""
+AMBIENT = 300
+"""Samples of the ambient metric."""
 NODES = 97
 """Of the grids of maps and distances, along either axis."""
 SOURCES = 150
@@ -206,8 +208,12 @@ class _Decoded(eqx.Module):
 
 def _metrics(rhvae: models.RHVAE, space: _Space) -> dict[str, Metric]:
     """The metrics that are compared, the one that the rest of the report uses first."""
-    bandwidth = models.nearest_neighbor_distance(space.pixels) / 2
-    ambient = jg.LocallyAdaptiveMetric(space.pixels, bandwidth=bandwidth, floor=0.1)
+    few = models.medoids(space.pixels, min(AMBIENT, len(space.pixels)))
+    ambient = jg.LocallyAdaptiveMetric(
+        space.pixels[few],
+        bandwidth=0.4 * models.nearest_neighbor_distance(space.pixels),
+        floor=float(space.pixels.var()) / 400,
+    )
     return {
         "RHVAE": rhvae.metric(),
         "pullback, locally adaptive": jg.PullbackMetric(_Decoded(rhvae.vae), ambient),
