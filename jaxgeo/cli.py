@@ -85,6 +85,7 @@ def demo_latent(
     ] = None,
     pairs: Annotated[int, typer.Option(help="How many geodesics to compare.")] = 120,
     steps: Annotated[int, typer.Option(help="Steps that train the VAE.")] = 3000,
+    flow_steps: Annotated[int, typer.Option(help="Steps that train the RHVAE.")] = 300,
     checkpoint: Resume = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -104,11 +105,13 @@ def demo_latent(
             raise ValueError(
                 "classes and likelihood belong to samples of your own: give --samples"
             )
-        if pairs < 2 or steps < 1:
-            raise ValueError(f"at least 2 pairs and 1 step are needed, got {pairs} and {steps}")
+        if min(pairs, steps, flow_steps) < 1:
+            raise ValueError(
+                f"pairs, steps and flow steps must be ≥ 1, got {pairs}, {steps}, {flow_steps}"
+            )
         facts = demos.run_latent(
             directory, samples=data, seed=seed, n_pairs=pairs, steps=steps,
-            checkpoint=checkpoint, progress=not quiet,
+            hamiltonian_steps=flow_steps,            checkpoint=checkpoint, progress=not quiet,
         )  # fmt: skip
     except ValueError as error:
         _refuse(error)

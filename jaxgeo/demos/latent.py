@@ -269,7 +269,7 @@ def _even(decode: Any, path: np.ndarray) -> np.ndarray:
 
 def _decoder(vae: models.VAE) -> Any:
     """Latent points `(n, 2)` to pixels `(n, m)`, as NumPy arrays."""
-    decode = eqx.filter_jit(jax.vmap(_Decoded(vae)))
+    decode = eqx.filter_jit(eqx.filter_vmap(_Decoded(vae)))
     return lambda z: np.asarray(decode(jnp.asarray(z, jnp.float32)))
 
 
