@@ -22,6 +22,13 @@ def test_it_leads_along_the_arc():
     assert set(map(tuple, start[1:-1].tolist())) <= set(map(tuple, CENTROIDS.tolist()))
     assert jnp.all(jnp.diff(start[:, 0]) > 0)
     assert ARC < length(arc_metric, start) < 1.2 * ARC < ARC_LINE
+    even = graph_path(arc_metric, CENTROIDS, LEFT, RIGHT, n_neighbors=4, n_points=33)
+    assert even.shape == (33, 2)
+    np.testing.assert_array_equal(even[jnp.array([0, -1])], [LEFT, RIGHT])
+    steps = np.array([length(arc_metric, even[k : k + 2]) for k in range(32)])
+    assert np.ptp(steps) < 0.5 * steps.mean()
+    with pytest.raises(ValueError, match="`n_points` must be at least 2, got 1"):
+        graph_path(arc_metric, CENTROIDS, LEFT, RIGHT, n_points=1)
     solution = geodesic_bvp(
         arc_metric, LEFT, RIGHT, solver=Relaxation(64, n_starts=1), start=start
     )

@@ -106,7 +106,7 @@ def run_latent(
     }
     clock.append(("maps", time.perf_counter()))
     pairs = _pairs(cut, n_pairs, seed)
-    curves = {name: _geodesics(metric, space, pairs, axes) for name, metric in metrics.items()}
+    curves = {name: _geodesics(metric, space, pairs) for name, metric in metrics.items()}
     closeness = _closeness(rhvae.vae, space, pairs, curves)
     clock.append(("geodesics", time.perf_counter()))
     kernel = next(iter(metrics))
@@ -240,31 +240,31 @@ def _pairs(count: int, n_pairs: int, seed: int) -> np.ndarray:
     return np.stack([first, (first + rng.integers(1, count, n_pairs)) % count], axis=1)
 
 
-def _geodesics(
-    metric: Metric, space: _Space, pairs: np.ndarray, axes: tuple[Array, Array]
-) -> list[jg.GeodesicSolution]:
-    """Of every pair, from the shortest path through the encoded centroids or the straight line."""
-    chosen = models.medoids(space.seen, min(2 * CENTROIDS, len(space.seen) // 2))
+def _geodesics(metric: Metric, space: _Space, pairs: np.ndarray) -> list[jg.GeodesicSolution]:
+    """Of every pair, from the shortest path through encoded samples."""
+    chosen = models.medoids(space.seen, min(CENTROIDS, len(space.seen) // 2))
     nodes = jnp.asarray(space.seen[chosen])
-    solver = jg.Relaxation(64, n_starts=1)
+    # decoders are rugged: what is not found soon is not found
+    solver = jg.Relaxation(32, n_starts=1, max_iterations=30)
     solutions = []
     for a, b in jnp.asarray(space.unseen)[pairs]:
-        start = jg.resample(metric, jg.graph_path(metric, nodes, a, b), STEPS)
+        start = jg.graph_path(metric, nodes, a, b, n_points=STEPS)
         solutions.append(jg.geodesic_bvp(metric, a, b, start=start, solver=solver, throw=False))
     return solutions
 
 
+def _spaced(path: np.ndarray, n: int, images: np.ndarray | None = None) -> np.ndarray:
+    """`n` points of a polyline at equal steps of itself, or of its `images`."""
+    moved = np.diff(path if images is None else images, axis=0)
+    along = np.concatenate([[0], np.cumsum(np.linalg.norm(moved, axis=1))])
+    even = np.linspace(0, along[-1], n)
+    return np.stack([np.interp(even, along, column) for column in path.T], axis=1)
+
+
 def _even(decode: Any, path: np.ndarray) -> np.ndarray:
     """What a path decodes to, at equal steps of what is decoded: as an image strip is seen."""
-    fine = np.linspace(0, 1, 4 * STEPS)
-    old = np.linspace(0, 1, len(path))
-    dense = np.stack([np.interp(fine, old, column) for column in path.T], axis=1)
-    pixels = decode(dense)
-    steps = np.linalg.norm(np.diff(pixels, axis=0), axis=1)
-    along = np.concatenate([[0], np.cumsum(steps)])
-    even = np.linspace(0, along[-1], STEPS)
-    places = np.stack([np.interp(even, along, column) for column in dense.T], axis=1)
-    return decode(places)
+    dense = _spaced(path, 4 * STEPS)
+    return decode(_spaced(dense, STEPS, decode(dense)))
 
 
 def _decoder(vae: models.VAE) -> Any:

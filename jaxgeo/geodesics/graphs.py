@@ -29,6 +29,7 @@ def graph_path(
     z1: ArrayLike,
     *,
     n_neighbors: int = 8,
+    n_points: int | None = None,
 ) -> Float[Array, "n d"]:
     r"""The shortest path from `z0` to `z1` along straight edges between near neighbours.
 
@@ -46,6 +47,9 @@ def graph_path(
       than many: the more there are, the more neighbours a path needs to keep its direction.
     - `z0`, `z1`: the two ends, `(d,)`; they need not be nodes.
     - `n_neighbors`: every node, and every end, is joined to so many nearest to it in the chart.
+
+    - `n_points`: points of the path, at equal steps of its length, which cuts its corners. Give
+      it to start a solver many times: it compiles once for every number of points.
 
     **Returns:** `(n, d)` from `z0` to `z1`, both to the last bit, and the nodes on the way. Not to
     be traced, and without derivatives: those of the geodesic that is found from it are exact.
@@ -76,8 +80,10 @@ def graph_path(
     if n_neighbors < 1:
         raise ValueError(f"`n_neighbors` must be at least 1, got {n_neighbors}.")
     ends = np.stack([start, end])
+    if n_points is not None and n_points < 2:
+        raise ValueError(f"`n_points` must be at least 2, got {n_points}.")
     if np.array_equal(*ends):
-        return jnp.asarray(ends)
+        return jnp.asarray(np.repeat(ends[:1], n_points or 2, axis=0))
     # of equal points one: they would be nobody's neighbours but each other's
     distinct = np.unique(np.asarray(others), axis=0)
     taken = (distinct[:, None, :] == ends[None]).all(axis=2).any(axis=1)
@@ -96,7 +102,12 @@ def graph_path(
     chain = [1]
     while chain[-1] != 0:
         chain.append(before[chain[-1]])
-    return jnp.asarray(points[chain[::-1]])
+    path = points[chain[::-1]]
+    if n_points is not None:
+        places = np.linspace(0, distances[1], n_points)
+        path = np.stack([np.interp(places, distances[chain[::-1]], x) for x in path.T], axis=1)
+        path[[0, -1]] = ends
+    return jnp.asarray(path, start.dtype)
 
 
 def _edges(points: np.ndarray, n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
