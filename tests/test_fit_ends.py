@@ -14,7 +14,7 @@ from brief_fits import BRIEF, SQUARE, gaussian
 from jaxgeo import RESULTS
 from jaxgeo._results import describe
 from jaxgeo.reconstruction import Identity, fit_log_partition
-from jaxgeo.reconstruction.training import Checkpoint
+from jaxgeo.reconstruction.training import Checkpoint, Trace
 
 
 def test_overfitted_fit_is_not_called_converged():
@@ -93,8 +93,8 @@ def test_checkpoint_of_another_fit_is_refused(tmp_path):
 
 
 def resumable_fit_here(monkeypatch, folder, stop=None):
-    """The metric and the potential of the fit, and how many states it saved; None for what it
-    found if `stop` stopped it."""
+    """The potential, the metric and the traces of the fit, and how many states it saved; None for
+    what it found if `stop` stopped it."""
     grid = np.linspace(1.0, 20.0, 50, dtype=np.float32)[:, None]
     with monkeypatch.context() as patch, jax.enable_x64(False):
         save, saved = resumable_fit.count_saves(stop)
@@ -105,7 +105,9 @@ def resumable_fit_here(monkeypatch, folder, stop=None):
             return None, saved[0]
         fit = resumable_fit.run(folder)
         values = jax.vmap(lambda t: fit.log_partition(jnp.log(t)))(grid)
-        return (values, jax.vmap(fit.metric)(grid)), saved[0]
+        # the best state may be older than the interruption: traces know what came after
+        traces = [t.held_out_loss for t in fit.history.values() if isinstance(t, Trace)]
+        return (values, jax.vmap(fit.metric)(grid), *traces), saved[0]
 
 
 def test_a_fit_killed_and_then_interrupted_resumes_to_the_same_end(tmp_path, monkeypatch):
