@@ -1,14 +1,11 @@
-"""A small fit in a process of its own, for tests that stop it: `resumable_fit.py DIR OUT`, or
-`resumable_fit.py DIR OUT SIGNAL`, which gets that signal when it has saved its state twice."""
+"""A small fit for tests that stop it, here or as a process: `resumable_fit.py DIR SIGNAL`, which
+gets that signal when it has saved its state twice."""
 
-import itertools
 import os
-import signal
 import sys
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxgeo.reconstruction import Schedule, fit_log_partition
 from jaxgeo.training import Checkpoint
@@ -39,23 +36,19 @@ def run(checkpoint):
     )
 
 
-def stop_by(signal_number):
-    if signal_number == signal.SIGINT:  # which a shell has its background jobs ignore
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    save, count = Checkpoint.save, itertools.count(1)
+def count_saves(stop=None):
+    """The number of states saved from now on, in a list; the signal `stop` comes after two."""
+    save, saved = Checkpoint.save, [0]
 
     def save_and_stop(self, done, state):
         save(self, done, state)
-        if next(count) == 2:
-            os.kill(os.getpid(), signal_number)
+        saved[0] += 1
+        if stop is not None and saved[0] == 2:
+            os.kill(os.getpid(), stop)
 
-    Checkpoint.save = save_and_stop  # type: ignore[method-assign]
+    return save_and_stop, saved
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 3:
-        stop_by(int(sys.argv[3]))
-    fit = run(sys.argv[1])
-    grid = jnp.linspace(1.0, 20.0, 50, dtype=jnp.float32)[:, None]
-    values = jax.vmap(lambda t: fit.log_partition(jnp.log(t)))(grid)
-    np.savez(sys.argv[2], log_partition=values, metric=jax.vmap(fit.metric)(grid))
+    Checkpoint.save, _ = count_saves(int(sys.argv[2]))  # type: ignore[method-assign]
+    run(sys.argv[1])

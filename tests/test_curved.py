@@ -7,7 +7,8 @@ import pytest
 
 import jaxgeo as jg
 from jaxgeo import report
-from jaxgeo.reconstruction import Schedule, fit_curved_family
+from jaxgeo._results import describe
+from jaxgeo.reconstruction import Schedule, curved, fit_curved_family
 from jaxgeo.reconstruction.curved import _judge
 from jaxgeo.reconstruction.objectives import information_mismatch, likelihood_mismatch
 from jaxgeo.training import Trace
@@ -29,10 +30,14 @@ def polar(key, t):
 
 
 def fit(simulator=polar, schedules=QUICK, **options):
-    return fit_curved_family(
-        simulator, key=jax.random.key(0), domain=DOMAIN, schedules=tuple(schedules), width=32,
-        progress=False, **options,
-    )  # fmt: skip
+    """With no more fresh samples than its steps take: to simulate them is what takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        first = schedules[0]
+        patch.setattr(curved, "FRESH", first.every * first.batch_size)
+        return fit_curved_family(
+            simulator, key=jax.random.key(0), domain=DOMAIN, schedules=tuple(schedules), width=32,
+            progress=False, **options,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +145,7 @@ def polar_means(t):
 
 def test_metric_composes_with_geodesics(streamed):
     start, end = jnp.array([0.8, -0.5]), jnp.array([1.5, 0.5])
-    curve = jg.geodesic_bvp(streamed.metric, start, end)
+    curve = jg.geodesic_bvp(streamed.metric, start, end, solver=jg.Relaxation(64))
     assert curve.result == jg.RESULTS.successful
     a, b = np.asarray(polar_means(jnp.stack([start, end])), float)
     # the plane is flat: its geodesics are straight lines
@@ -148,9 +153,7 @@ def test_metric_composes_with_geodesics(streamed):
 
 
 def test_a_generator_that_is_never_mistaken_leaves_the_scale_open():
-    found = fit(lambda key, t: t, schedules=SHORT, throw=False)
-    assert found.result == jg.RESULTS.scale_unresolved
-    with pytest.raises(RuntimeError, match="could not be calibrated"):
+    with pytest.raises(RuntimeError, match=describe(jg.RESULTS.scale_unresolved)):
         fit(lambda key, t: t, schedules=SHORT)
 
 
@@ -189,7 +192,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_end(tmp_path):
     calls = iter(range(10**6))
 
     def failing(key, t):
-        if next(calls) > 80:
+        if next(calls) > 20:  # samples of the second training, 13 for each
             raise KeyboardInterrupt
         return polar(key, t)
 

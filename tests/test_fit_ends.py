@@ -1,20 +1,20 @@
 """How fit_log_partition ends where there is nothing to fit, and when it is stopped."""
 
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import resumable_fit
 from brief_fits import BRIEF, SQUARE, gaussian
 
 from jaxgeo import RESULTS
 from jaxgeo._results import describe
 from jaxgeo.reconstruction import Identity, fit_log_partition
+from jaxgeo.reconstruction.training import Checkpoint, Trace
 
 
 def test_overfitted_fit_is_not_called_converged():
@@ -92,32 +92,39 @@ def test_checkpoint_of_another_fit_is_refused(tmp_path):
         fit_log_partition(X[:150], T[:150], natural_coordinates=jnp.log, **arguments)
 
 
-def run_fit(folder, name, stop=None):
-    """Run resumable_fit.py with the checkpoint `name`; with `stop`, that signal must end it. Later
-    runs find what the first one compiled."""
-    script, out = Path(__file__).with_name("resumable_fit.py"), folder / f"{name}.npz"
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    arguments = [folder / name, out] if stop is None else [folder / name, out, str(int(stop))]
+def resumable_fit_here(monkeypatch, folder, stop=None):
+    """The potential, the metric and the traces of the fit, and how many states it saved; None for
+    what it found if `stop` stopped it."""
+    grid = np.linspace(1.0, 20.0, 50, dtype=np.float32)[:, None]
+    with monkeypatch.context() as patch, jax.enable_x64(False):
+        save, saved = resumable_fit.count_saves(stop)
+        patch.setattr(Checkpoint, "save", save)
+        if stop is not None:
+            with pytest.raises(KeyboardInterrupt):
+                resumable_fit.run(folder)
+            return None, saved[0]
+        fit = resumable_fit.run(folder)
+        values = jax.vmap(lambda t: fit.log_partition(jnp.log(t)))(grid)
+        # the best state may be older than the interruption: traces know what came after
+        traces = [t.held_out_loss for t in fit.history.values() if isinstance(t, Trace)]
+        return (values, jax.vmap(fit.metric)(grid), *traces), saved[0]
+
+
+def test_a_fit_killed_and_then_interrupted_resumes_to_the_same_end(tmp_path, monkeypatch):
+    """Killed in a process of its own, interrupted and resumed in this one: what it saved is saved
+    once."""
     process = subprocess.run(
-        [sys.executable, script, *arguments], capture_output=True, text=True,
-        env=os.environ | cache,
+        [sys.executable, resumable_fit.__file__, tmp_path / "stopped", str(int(signal.SIGKILL))],
+        capture_output=True, text=True,
     )  # fmt: skip
-    if stop is None:
-        assert process.returncode == 0, process.stderr
-        return np.load(out)
-    assert process.returncode != 0, "the fit was not stopped"
-    assert not out.exists()
-    return None
-
-
-def test_a_fit_killed_and_then_interrupted_resumes_to_the_same_end(tmp_path):
-    whole = run_fit(tmp_path, "whole")
-    for stop in (signal.SIGKILL, signal.SIGINT):
-        run_fit(tmp_path, "stopped", stop=stop)
-    resumed = run_fit(tmp_path, "stopped")
-    for name in ("log_partition", "metric"):
-        np.testing.assert_allclose(resumed[name], whole[name], rtol=1e-5)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    whole, all_states = resumable_fit_here(monkeypatch, tmp_path / "whole")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # workers may ignore it
+    try:
+        _, some = resumable_fit_here(monkeypatch, tmp_path / "stopped", signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    resumed, others = resumable_fit_here(monkeypatch, tmp_path / "stopped")
+    assert (some, others) == (2, all_states - 4)
+    for found, expected in zip(resumed, whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -161,7 +161,7 @@ def test_the_evidence_keeps_small_what_the_samples_do_not_ask_for(monkeypatch):
 
     def error():
         coefficients, _ = system.by_scatter(f, np.zeros((*t.shape, 1)))
-        found = jax.vmap(system.potential.with_coefficients(coefficients).metric)
+        found = jax.jit(jax.vmap(system.potential.with_coefficients(coefficients).metric))
         return np.median(metric_errors(np.asarray(found(jnp.asarray(nodes))), exact))
 
     ridges, evident = [], e.Equations.evident_ridge
@@ -220,7 +220,8 @@ def test_expansion_finds_statistic_and_metric(expansion):
     slope = np.linalg.lstsq(f - f.mean(axis=0), found, rcond=None)[0]
     np.testing.assert_allclose(slope / np.outer(1 / f.std(0), f.std(0)), np.eye(2), atol=0.1)
     nodes, _, exact = normal_samples(100, seed=1)
-    errors = metric_errors(np.asarray(jax.vmap(potential.metric)(jnp.asarray(nodes))), exact)
+    found = jax.jit(jax.vmap(potential.metric))(jnp.asarray(nodes))
+    errors = metric_errors(np.asarray(found), exact)
     assert np.median(errors) < 0.1
     assert ensemble.coefficients.shape == (64, *potential.coefficients.shape)
 
@@ -267,8 +268,12 @@ def test_a_polynomial_that_is_not_convex_somewhere_is_moved_as_little_as_need_be
     good = np.asarray(exact_normal.coefficients)
     np.testing.assert_array_equal(system.convex(good, everything), good)
 
+    @jax.jit
+    def metrics_of(coefficients):
+        return jax.vmap(system.potential.with_coefficients(coefficients).metric)(jnp.asarray(t))
+
     def lowest(coefficients):
-        metrics = jax.vmap(system.potential.with_coefficients(coefficients).metric)(jnp.asarray(t))
+        metrics = metrics_of(coefficients)
         return np.linalg.eigvalsh(system.frames @ metrics @ system.frames.transpose(0, 2, 1))[:, 0]
 
     bad = good + 25 * everything.color(np.random.default_rng(0).normal(size=(len(good), 1)))[:, 0]
@@ -328,7 +333,7 @@ def test_fit_of_three_parameters():
     inside = (np.asarray(lower) <= exact) & (exact <= np.asarray(upper))
     assert 0.7 < inside.mean() < 1
     x = jnp.asarray(f[0])
-    weights = jax.vmap(lambda t: fit.posterior.log_weight(x, t))(nodes)
+    weights = jax.jit(jax.vmap(lambda t: fit.posterior.log_weight(x, t)))(nodes)
     by_eta = jax.jit(jax.vmap(fit.log_partition))(nodes)
     expected = nodes @ fit.posterior.statistic(x) - by_eta
     np.testing.assert_allclose(weights - weights[0], expected - expected[0], atol=0.02)
