@@ -21,8 +21,18 @@ gc.set_threshold(50_000, 20, 20)
 
 MANY_MAPS = 25_000
 LONGEST_FIRST = (
-    *("curved", "fit", "derivatives", "bvp_global", "polynomials", "docstrings", "bvp", "cli"),
-    *("fit_ends", "baselines", "fronts", "smoothing", "ising_sampler", "tasep"),
+    *("curved", "fit", "derivatives", "docstrings", "models", "latent_demo", "bvp_global", "land"),
+    *(
+        "polynomials",
+        "bvp",
+        "cli",
+        "fit_ends",
+        "baselines",
+        "fronts",
+        "smoothing",
+        "ising_sampler",
+        "tasep",
+    ),
 )
 """Modules that a worker had better not begin when the other is about to end."""
 
@@ -47,25 +57,3 @@ def release_compiled_programs():
     yield
     if memory_maps() > MANY_MAPS:
         jax.clear_caches()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def long_training_is_compiled_well():
-    """The one program that runs for longer than it compiles: what LLVM has looked at once trains a
-    learned chart in 15 s less, of 35. Brief training stays with the light compiler."""
-    from jaxgeo.reconstruction import training
-
-    lightly = training._advance
-    well = jax.jit(
-        lightly.__wrapped__,
-        static_argnames=("graph", "objective", "schedule"),
-        compiler_options={"xla_backend_optimization_level": 1},
-    )
-
-    def advance(graph, objective, schedule, *arguments):
-        chosen = well if schedule.steps >= 1000 else lightly
-        return chosen(graph, objective, schedule, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_advance", advance)
-        yield

@@ -14,7 +14,7 @@ from brief_fits import BRIEF, SQUARE, gaussian
 from jaxgeo import RESULTS
 from jaxgeo._results import describe
 from jaxgeo.reconstruction import Identity, fit_log_partition
-from jaxgeo.reconstruction.training import Checkpoint, Trace
+from jaxgeo.training import Checkpoint, Trace
 
 
 def test_overfitted_fit_is_not_called_converged():
