@@ -65,11 +65,17 @@ def test_every_file_is_written_and_every_figure_is_a_number(report):
     assert "nearer by" in report.text
 
 
-def test_distances_of_the_report_are_those_of_the_solver(report):
+def test_distances_of_the_report_are_between_their_bounds(report):
     stored = np.load(report.out / "latent.npz")
-    matrix = stored["geodesic_distances"]
-    np.testing.assert_allclose(matrix, matrix.T)
-    assert matrix.shape == (12, 12)
+    own, euclidean = stored["distances"]
+    np.testing.assert_allclose(own, own.T)
+    chart = np.linalg.norm(stored["unseen"][:12, None] - stored["unseen"][None, :12], axis=-1)
+    np.testing.assert_allclose(euclidean, chart, rtol=1e-6)
+    # no way is shorter than the least metric allows, none need be longer than the floor's line
+    least, most = np.exp(stored["log_volume_0"].min() / 2) * 0.5, 10.0
+    away = ~np.eye(12, dtype=bool)
+    assert np.all(own[away] > least * chart[away])
+    assert np.all(own[away] < most * chart[away] + 0.1)
     assert stored["log_volume_0"].shape == (15, 15)
 
 
