@@ -452,9 +452,11 @@ def _draw(
     plotting.save(plotting.image_grids(grids)[0, 0].figure, out / "samples.png")
 
 
-def _shown(solutions: list[jg.GeodesicSolution], space: _Space, pairs: np.ndarray) -> list[int]:
-    """Pairs that are drawn: the farthest apart of those found, each away from those before."""
-    good = [k for k, s in enumerate(solutions) if bool(s.result == jg.RESULTS.successful)]
+def _shown(found: list[list[jg.GeodesicSolution]], space: _Space, pairs: np.ndarray) -> list[int]:
+    """Pairs that are drawn: the farthest apart of those found in every metric, each away from
+    those before."""
+    ended = np.array([[bool(s.result == jg.RESULTS.successful) for s in some] for some in found])
+    good = np.flatnonzero(ended.all(axis=0)).tolist()
     ends = space.unseen[pairs].reshape(len(pairs), 4)
     far = sorted(good, key=lambda k: -np.linalg.norm(ends[k, :2] - ends[k, 2:]))
     chosen: list[int] = far[:1]
@@ -495,8 +497,8 @@ def summary(facts: dict[str, Any]) -> str:
         f"samples' distance to data: inverse volume {drawn['inverse volume']['mean']:.3f} ± "
         f"{drawn['inverse volume']['standard error']:.3f}, Gaussian prior "
         f"{drawn['Gaussian prior']['mean']:.3f} ± {drawn['Gaussian prior']['standard error']:.3f}"
-        f" (R-hat of the chains {drawn['chains']['greatest R-hat']:.2f}: above 1.05 they weigh the "
-        "valleys of the metric as the data do)"
+        f" (greatest R-hat of the chains {drawn['chains']['greatest R-hat']:.2f}; above 1.05 they "
+        "weigh the metric's valleys as the data do)"
     )
     lines += [
         f"log evidence a sample, held out: {name} bound {found['bound']:.2f}, of 32 weights "
