@@ -2,7 +2,6 @@
 
 import gc
 import os
-from pathlib import Path
 
 # Two workers share two cores: a BLAS of several threads has them wait for each other, so that one
 # banded Cholesky factor takes a hundred times as long. Read when scipy is imported, hence first.
@@ -14,26 +13,11 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-
 # Programs and their traces are many objects that live long: to look through them all again and
-# again takes a tenth of the time.
+# again takes 8 % of the time.
 gc.set_threshold(50_000, 20, 20)
 
-MANY_MAPS = 25_000
-LONGEST_FIRST = (
-    *("curved", "fit", "derivatives", "docstrings", "models", "latent_demo", "bvp_global", "land"),
-    *(
-        "polynomials",
-        "bvp",
-        "cli",
-        "fit_ends",
-        "baselines",
-        "fronts",
-        "smoothing",
-        "ising_sampler",
-        "tasep",
-    ),
-)
+LONGEST_FIRST = ["curved", "fit", "derivatives", "docstrings", "models", "latent_demo", "bvp_global", "land", "polynomials", "bvp", "cli", "fit_ends", "baselines", "fronts", "smoothing", "ising_sampler", "tasep"]
 """Modules that a worker had better not begin when the other is about to end."""
 
 
@@ -42,18 +26,32 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
-def memory_maps() -> float:
-    try:
-        return Path("/proc/self/maps").read_bytes().count(b"\n")
-    except OSError:  # no Linux, no count
-        return float("inf")
-
-
 @pytest.fixture(autouse=True, scope="module")
 def release_compiled_programs():
     """Each program holds memory maps, of which Linux gives a process 65,530: the whole suite
-    compiles so many that XLA crashes. Until there are many they are kept, for most modules begin
-    with the small ones that those before them compiled; one module adds 15,000 at most."""
+    compiles so many that XLA crashes. To keep them until there are many is no faster: a quarter
+    fewer are compiled, each in more time, and a worker takes three times the memory."""
     yield
-    if memory_maps() > MANY_MAPS:
-        jax.clear_caches()
+    jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def long_training_is_compiled_well():
+    """The one program that runs for longer than it compiles: what LLVM has looked at once trains a
+    learned chart in 25 s, not 41. Brief training stays with the light compiler."""
+    from jaxgeo import training
+
+    lightly = training._advance
+    well = jax.jit(
+        lightly.__wrapped__,
+        static_argnames=("graph", "objective", "schedule", "random"),
+        compiler_options={"xla_backend_optimization_level": 1},
+    )
+
+    def advance(graph, objective, schedule, *arguments):
+        chosen = well if schedule.steps >= 1000 else lightly
+        return chosen(graph, objective, schedule, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_advance", advance)
+        yield

@@ -47,12 +47,11 @@ def test_reconstruct_writes_report_metric_and_pictures(arrays, monkeypatch):
     assert report["samples"] == 600
     assert np.isfinite(report["fit"]["held_out_cross_entropy"])
     assert set(report["geodesics"]) == {"diagonal", "anti-diagonal"}
-    stored = np.load(arrays / "out" / "metric.npz")
-    assert stored["metric"].shape == (9, 9, 2, 2)
-    assert (
-        np.median(metric_errors(stored["metric"], np.broadcast_to(4 * np.eye(2), (9, 9, 2, 2))))
-        < 1
-    )
+    with np.load(arrays / "out" / "metric.npz") as stored:
+        metric = stored["metric"]
+    assert metric.shape == (9, 9, 2, 2)
+    exact = np.broadcast_to(4 * np.eye(2), (9, 9, 2, 2))
+    assert np.median(metric_errors(metric, exact)) < 1
     for name in ("log_partition", "metric", "geodesics", "training"):
         assert (arrays / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
