@@ -11,13 +11,26 @@ from typing import Any, Protocol, final, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln, i0e, i1e, polygamma
+from jax.scipy.special import gammaln, i0e, i1e, logsumexp, polygamma
 from jaxtyping import Array, Float
 
 from jaxgeo._linalg import cholesky
 from jaxgeo._typing import Scalar
 
 LOG_2PI = 1.8378770664093453
+
+
+LARGEST_LOG = 8.0
+"""Logarithms of deviations and concentrations that networks give stay within this, smoothly."""
+
+
+def bounded(x: Array) -> Array:
+    """x where it is small, never beyond ±`LARGEST_LOG`: what is exponentiated cannot overflow.
+
+    >>> bounded(jnp.array([0.1, 100.0])).round(3).tolist()
+    [0.1, 8.0]
+    """
+    return LARGEST_LOG * jnp.tanh(x / LARGEST_LOG)
 
 
 @runtime_checkable
@@ -68,7 +81,7 @@ class _TwoArrays(eqx.Module):
         return 2
 
     def parameters(self, raw: Array) -> tuple[Array, Array]:
-        return raw[..., 0], raw[..., 1]
+        return raw[..., 0], bounded(raw[..., 1])
 
 
 @final
@@ -146,7 +159,7 @@ class Binomial(_OneArray):
             raise ValueError(f"`trials` must be at least 1, got {self.trials}.")
 
     def log_prob(self, parameters: Array, x: Array) -> Scalar:
-        n = self.trials
+        n, x = self.trials, x.astype(parameters.dtype)
         ways = gammaln(n + 1.0) - gammaln(x + 1) - gammaln(n - x + 1)
         return jnp.sum(ways + x * parameters - n * jax.nn.softplus(parameters))
 
@@ -203,8 +216,9 @@ class Categorical(eqx.Module):
         return jax.nn.softmax(parameters, axis=-1)
 
     def deviation(self, parameters: Array) -> Array:
-        p = self.mean(parameters)
-        return jnp.sqrt(p * (1 - p))
+        # of all other classes: 1 − p would cancel
+        log_p = jax.nn.log_softmax(parameters, axis=-1)
+        return jnp.exp((log_p + _log_rest(log_p)) / 2)
 
     def sample(self, parameters: Array, *, key: Array) -> Array:
         return jax.random.categorical(key, parameters, axis=-1)
@@ -215,6 +229,15 @@ class Categorical(eqx.Module):
         return jnp.exp(jax.nn.log_softmax(parameters, axis=-1) / 2) * centred
 
 
+def _log_rest(log_p: Array) -> Array:
+    """log(1 − p) of every class, by the sum of the others."""
+    own = jnp.eye(log_p.shape[-1], dtype=bool)
+    others = jnp.vectorize(
+        lambda row: jnp.where(own, -jnp.inf, row[None, :]), signature="(k)->(k,k)"
+    )
+    return logsumexp(others(log_p), axis=-1)
+
+
 @final
 class Poisson(_OneArray):
     r"""Counts, $p(x) = \lambda^x e^{-\lambda}/x!$; parameter log λ.
@@ -223,6 +246,7 @@ class Poisson(_OneArray):
     """
 
     def log_prob(self, parameters: Array, x: Array) -> Scalar:
+        x = x.astype(parameters.dtype)
         return jnp.sum(x * parameters - jnp.exp(parameters) - gammaln(x + 1))
 
     def mean(self, parameters: Array) -> Array:
@@ -282,7 +306,11 @@ class VonMises(_TwoArrays):
 
     def deviation(self, parameters: tuple[Array, Array]) -> Array:
         kappa = jnp.exp(parameters[1])
-        return jnp.sqrt(-2 * jnp.log(i1e(kappa) / i0e(kappa)))
+        near = jnp.minimum(kappa, 1e3)
+        far = jnp.maximum(kappa, 1e3)
+        series = 1 / far + 1 / (2 * far**2)
+        square = jnp.where(kappa < 1e3, -2 * jnp.log(i1e(near) / i0e(near)), series)
+        return jnp.sqrt(square)
 
     def sample(self, parameters: tuple[Array, Array], *, key: Array) -> Array:
         direction, log_concentration = parameters
@@ -312,19 +340,18 @@ def _ratio_slope(kappa: Array) -> Array:
 
 def _von_mises(key: Array, kappa: Array) -> Array:
     """Angles about 0, by rejection from a wrapped Cauchy law (Best & Fisher 1979)."""
-    tau = 1 + jnp.sqrt(1 + 4 * kappa**2)
-    rho = (tau - jnp.sqrt(2 * tau)) / (2 * kappa)
-    r = (1 + rho**2) / (2 * rho)
+    root = jnp.sqrt(1 + 4 * kappa**2)
+    excess = (1 + 1 / (root + 2 * kappa)) / (2 * kappa)  # of their r over 1
 
     def draw(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         key, angle, open_ = state
         key, own = jax.random.split(key)
         u = jax.random.uniform(own, (3, *kappa.shape), kappa.dtype, minval=1e-7)
-        z = jnp.cos(jnp.pi * u[0])
-        f = (1 + r * z) / (r + z)
-        c = kappa * (r - f)
-        accepted = (c * (2 - c) > u[1]) | (jnp.log(c / u[1]) + 1 >= c)
-        new = jnp.sign(u[2] - 0.5) * jnp.arccos(jnp.clip(f, -1, 1))
+        half = jnp.pi * u[0] / 2
+        gap = 2 * excess * jnp.sin(half) ** 2 / (excess + 2 * jnp.cos(half) ** 2)  # 1 − cos
+        c = kappa * (excess + gap)
+        accepted = (c * (2 - c) > u[1]) | (jnp.log(c / u[1]) + 1 >= c) | ~jnp.isfinite(c)
+        new = jnp.sign(u[2] - 0.5) * 2 * jnp.arcsin(jnp.sqrt(jnp.minimum(gap / 2, 1)))
         return key, jnp.where(open_ & accepted, new, angle), open_ & ~accepted
 
     start = key, jnp.zeros_like(kappa), jnp.ones(kappa.shape, bool)
@@ -332,21 +359,15 @@ def _von_mises(key: Array, kappa: Array) -> Array:
 
 
 @final
-class Dirichlet(eqx.Module):
+class Dirichlet(_OneArray):
     r"""Compositions: x of k shares that sum to 1, `(*shape, k)`; parameters log α, the same.
 
     Of beta laws with k = 2. Fisher information in α: $\operatorname{diag}\psi_1(\alpha_c) -
     \psi_1(\sum_b\alpha_b)$.
     """
 
-    classes: int = eqx.field(static=True)
-
-    @property
-    def per_entry(self) -> int:
-        return self.classes
-
     def parameters(self, raw: Array) -> Array:
-        return raw
+        return bounded(raw[..., 0])
 
     def log_prob(self, parameters: Array, x: Array) -> Scalar:
         alpha = jnp.exp(parameters)
@@ -357,8 +378,9 @@ class Dirichlet(eqx.Module):
         return jax.nn.softmax(parameters, axis=-1)
 
     def deviation(self, parameters: Array) -> Array:
-        mean, total = self.mean(parameters), jnp.sum(jnp.exp(parameters), axis=-1, keepdims=True)
-        return jnp.sqrt(mean * (1 - mean) / (total + 1))
+        log_mean = jax.nn.log_softmax(parameters, axis=-1)
+        total = jnp.sum(jnp.exp(parameters), axis=-1, keepdims=True)
+        return jnp.exp((log_mean + _log_rest(log_mean)) / 2) / jnp.sqrt(total + 1)
 
     def sample(self, parameters: Array, *, key: Array) -> Array:
         return jax.random.dirichlet(key, jnp.exp(parameters), dtype=parameters.dtype)

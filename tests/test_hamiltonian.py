@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxgeo as jg
-from jaxgeo.models import hamiltonian, kinetic_energy, leapfrog, momentum, temperatures
+from jaxgeo.models import hamiltonian, inverse_temperatures, kinetic_energy, leapfrog, momentum
 
 Z, P = jnp.array([0.3, -0.2]), jnp.array([0.8, 1.1])
 RNG = np.random.default_rng(0)
@@ -123,10 +123,10 @@ def test_a_step_that_is_too_long_says_so():
 
 def test_tempering_follows_its_schedule():
     np.testing.assert_allclose(
-        temperatures(0.3, 3), [0.3, 0.3325871295, 0.4699384230, 1.0], rtol=1e-9
+        inverse_temperatures(0.3, 3), [0.3, 0.3325871295, 0.4699384230, 1.0], rtol=1e-9
     )
-    np.testing.assert_allclose(temperatures(0.3, 3, "constant"), 4 * [0.3])
-    np.testing.assert_allclose(temperatures(1.0, 2), 3 * [1.0])
+    np.testing.assert_allclose(inverse_temperatures(0.3, 3, "constant"), 4 * [0.3])
+    np.testing.assert_allclose(inverse_temperatures(1.0, 2), 3 * [1.0])
 
 
 def test_float32_stays_float32():
@@ -141,7 +141,14 @@ def test_float32_stays_float32():
     assert flow.fixed_point_error < 1e-5
 
 
+def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match=r"`scales` must have shape \(2,\), got \(8,\)"):
+        leapfrog(potential_energy, METRIC, Z, P, step_size=0.1, n_steps=2, scales=ONES)
+    with pytest.raises(Exception, match="kind"):
+        inverse_temperatures(0.3, 3, "linear")
+
+
 @pytest.mark.parametrize("name", ["quadratic", "constant"])
 def test_temperatures_are_traced(name):
-    slope = jax.jacfwd(lambda b: temperatures(b, 3, name))(0.3)
+    slope = jax.jacfwd(lambda b: inverse_temperatures(b, 3, name))(0.3)
     assert slope[0] == pytest.approx(1)

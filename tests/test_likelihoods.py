@@ -30,7 +30,7 @@ LAWS = {
     "poisson": Poisson(),
     "exponential": Exponential(),
     "von mises": VonMises(),
-    "dirichlet": Dirichlet(3),
+    "dirichlet": Dirichlet(),
 }
 ENTRIES = 5
 Z = jnp.array([0.4, -0.7])
@@ -115,7 +115,7 @@ def scipy_log_prob(name, parameters, x):
         case "von mises":
             return stats.vonmises(np.exp(p[1]), loc=p[0]).logpdf(x).sum()
         case "dirichlet":
-            return sum(stats.dirichlet(np.exp(a)).logpdf(b) for a, b in zip(p, x, strict=True))
+            return stats.dirichlet(np.exp(p)).logpdf(x)
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -155,6 +155,33 @@ def test_extreme_parameters_keep_their_information():
         slopes = (a[0] - a[1]) / (2 * h)
         slopes[-1] = 1 / (2 * kappas[-1] ** 2)  # where differences cancel too
         np.testing.assert_allclose(both[1] ** 2, kappas**2 * slopes, rtol=max(tol, 1e-4))
+
+
+def test_extreme_laws_are_sampled_and_have_deviations():
+    """Where rejection would never accept, 1 − p cancels, or whole numbers wrap round."""
+    log_kappa = jnp.array([-25.0, -9.2, 3.0, 16.5, 25.0], jnp.float32)
+    draws = jax.vmap(lambda k: VonMises().sample((0 * log_kappa, log_kappa), key=k))(
+        jax.random.split(jax.random.key(0), 4000)
+    )
+    spread = np.sqrt(-2 * np.log(np.abs(np.mean(np.exp(1j * np.asarray(draws, float)), axis=0))))
+    assert np.all(spread[:2] > 2)
+    exact = VonMises().deviation((0 * log_kappa, log_kappa))
+    np.testing.assert_allclose(exact[2:], np.exp(-log_kappa[2:] / 2), rtol=0.03)
+    np.testing.assert_allclose(np.asarray(draws, float).std(axis=0)[2:], exact[2:], rtol=0.05)
+    nothing = VonMises().sample((jnp.zeros(1), jnp.full(1, jnp.nan)), key=jax.random.key(0))
+    assert jnp.all(jnp.isnan(nothing))
+    sure = jnp.array([20.0, 0.0, 0.0], jnp.float32)
+    for law in (Categorical(3), Dirichlet()):
+        assert jnp.all(jnp.isfinite(law.deviation(sure)))
+    np.testing.assert_allclose(Categorical(3).deviation(sure)[0] ** 2, 2 * np.exp(-20), rtol=1e-5)
+    grey = jnp.array([0, 255], jnp.uint8)
+    logits = jnp.zeros(2)
+    np.testing.assert_allclose(
+        Binomial(255).log_prob(logits, grey), 2 * 255 * np.log(0.5), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        Poisson().log_prob(logits, grey), scipy.stats.poisson(1).logpmf([0, 255]).sum(), rtol=1e-12
+    )
 
 
 def test_expected_pullback_is_the_mean_of_random_metrics():

@@ -88,7 +88,7 @@ def run_latent(
     Writes report.json, latent.npz and pictures to `out`, and returns what report.json holds."""
     clock = [("start", time.perf_counter())]
     data = samples or digits()
-    keys = jax.random.split(jax.random.key(seed), 8)
+    keys = jax.random.split(jax.random.key(seed), 9)
     order = np.random.default_rng(seed).permutation(len(data.values))
     cut = len(order) // 6
     unseen, seen = data.values[order[:cut]], data.values[order[cut:]]
@@ -119,7 +119,7 @@ def run_latent(
     facts: dict[str, Any] = {
         "data": f"{len(seen)} of {data.name} to train on, {cut} held out",
         "seed": seed,
-        "evidence": _evidence(vae, rhvae, unseen, keys[7]),
+        "evidence": _evidence(vae, rhvae, unseen, keys[8]),
         "distance_to_data": closeness,
         "clusters": clusters,
         "samples": sampling,
@@ -160,19 +160,19 @@ def _train(
         every=max(1, steps // 30), checkpoint=paths[0], progress=progress, throw=False,
     )  # fmt: skip
     encoded = np.asarray(models.encode_samples(first.model, seen, key=keys[2]).mean)
-    centroids = models.medoids(encoded, min(CENTROIDS, len(seen) // 2))
+    centroids = models.medoid_indices(encoded, min(CENTROIDS, len(seen) // 2))
     rhvae = models.RHVAE(
         first.model, seen[centroids], key=keys[3], **scale,
         temperature=models.nearest_neighbor_distance(encoded[centroids]), regularization=0.01,
     )  # fmt: skip
     second = models.fit(
-        rhvae, seen[len(held) :], held_out=held, key=keys[3], steps=hamiltonian_steps,
+        rhvae, seen[len(held) :], held_out=held, key=keys[7], steps=hamiltonian_steps,
         learning_rate=3e-4, every=max(1, hamiltonian_steps // 10), checkpoint=paths[1],
         progress=progress, throw=False,
     )  # fmt: skip
     result = jg.RESULTS.where(first.result == jg.RESULTS.successful, second.result, first.result)
     history = {
-        "VAE": first.history["negative bound"], "RHVAE": second.history["negative bound"],
+        "VAE": first.history["loss"], "RHVAE": second.history["loss"],
         "result": result,
     }  # fmt: skip
     return first.model, second.model, history
@@ -208,7 +208,7 @@ class _Decoded(eqx.Module):
 
 def _metrics(rhvae: models.RHVAE, space: _Space) -> dict[str, Metric]:
     """The metrics that are compared, the one that the rest of the report uses first."""
-    few = models.medoids(space.pixels, min(AMBIENT, len(space.pixels)))
+    few = models.medoid_indices(space.pixels, min(AMBIENT, len(space.pixels)))
     ambient = jg.LocallyAdaptiveMetric(
         space.pixels[few],
         bandwidth=0.4 * models.nearest_neighbor_distance(space.pixels),
@@ -242,7 +242,7 @@ def _pairs(count: int, n_pairs: int, seed: int) -> np.ndarray:
 
 def _geodesics(metric: Metric, space: _Space, pairs: np.ndarray) -> list[jg.GeodesicSolution]:
     """Of every pair, from the shortest path through encoded samples."""
-    chosen = models.medoids(space.seen, min(CENTROIDS, len(space.seen) // 2))
+    chosen = models.medoid_indices(space.seen, min(CENTROIDS, len(space.seen) // 2))
     nodes = jnp.asarray(space.seen[chosen])
     # decoders are rugged: what is not found soon is not found
     solver = jg.Relaxation(32, n_starts=1, max_iterations=30)
@@ -299,7 +299,7 @@ def _closeness(
             "geodesics": _spread(own[good]),
             "straight lines": _spread(straight[good]),
             "nearer by": _spread((straight - own)[good]),
-            "share nearer": float(np.mean(own[good] < straight[good])),
+            "share nearer": float(np.mean(own[good] < straight[good])) if good.any() else np.nan,
             "nearer by, all curves": _spread(straight - own),
         }
     return facts
@@ -377,19 +377,20 @@ def _samples(
 def _evidence(
     vae: models.VAE, rhvae: models.RHVAE, unseen: np.ndarray, key: Array
 ) -> dict[str, Any]:
-    """Bounds and importance-weighted estimates, held out, in nats a sample."""
+    """Bounds (over draws whose flow was followed) and importance-weighted estimates, held out,
+    in nats a sample."""
 
     @eqx.filter_jit
-    def estimate(model: Any, x: Array) -> tuple[Array, Array]:
+    def estimate(model: Any, x: Array) -> tuple[Array, ...]:
         keys = jax.random.split(key, len(x))
 
-        def one(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        def one(pair: tuple[Array, Array]) -> tuple[Array, ...]:
             sample, own = pair
             logs = jax.vmap(lambda k: model.log_weight(sample, key=k))(jax.random.split(own, 32))
             valid = jnp.isfinite(logs)
             mean = jnp.sum(jnp.where(valid, logs, 0)) / jnp.sum(valid)
-            best = jax.scipy.special.logsumexp(jnp.where(valid, logs, -jnp.inf))
-            return mean, best - jnp.log(jnp.sum(valid))
+            best = jax.scipy.special.logsumexp(logs) - jnp.log(len(logs))
+            return mean, best, jnp.mean(~valid)
 
         return jax.lax.map(one, (x, keys), batch_size=64)
 
@@ -397,6 +398,7 @@ def _evidence(
         name: {
             "bound": float(jnp.mean(found[0])),
             "of 32 weights": float(jnp.mean(found[1])),
+            "draws not followed": float(jnp.mean(found[2])),
         }
         for name, found in (
             (name, estimate(model, jnp.asarray(unseen)))

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxgeo._linalg import HIGHEST
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar, as_points
 from jaxgeo.geodesics.relaxation import default_rtol
@@ -157,8 +158,8 @@ def kmedoids(
 
     $$ \min_{m, \ell} \sum_i d(x_i, x_{m_{\ell_i}})^2 $$
 
-    Of `kmeans` with centres that are points, for a matrix of geodesic distances that is there
-    already (`pairwise_distances`, `distance_map`): a thousand times cheaper than `kmeans`.
+    `kmeans` with centres that are points, for a matrix of geodesic distances that is there
+    already (`pairwise_distances`, `distance_map`): no boundary-value problem is solved.
 
     **Arguments:**
 
@@ -170,7 +171,8 @@ def kmedoids(
 
     **Returns:** `KMedoids`, a local minimum.
 
-    **Fails:** `ValueError` on shapes, and on concrete distances that are negative or NaN;
+    **Fails:** `ValueError` on shapes, and on concrete distances that are negative or
+    not finite;
     `not_converged`.
 
     **Cost:** O(n² k) an iteration, some ten of them, all starts side by side.
@@ -184,16 +186,22 @@ def kmedoids(
     **Reference:** Park & Jun (2009), *Expert Syst. Appl.* 36, 3336.
     """
     matrix = jnp.asarray(distances)
+    if not jnp.issubdtype(matrix.dtype, jnp.floating):
+        matrix = matrix.astype(float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"`distances` must have shape (n, n), got {matrix.shape}.")
-    if not isinstance(matrix, jax.core.Tracer) and not np.all(np.asarray(matrix) >= 0):
-        where = np.argwhere(~(np.asarray(matrix) >= 0))[0]
-        raise ValueError(
-            f"`distances` must be numbers ≥ 0, got {matrix[tuple(where)]} at {tuple(where)}."
-        )
+    if not isinstance(matrix, jax.core.Tracer):
+        numbers = np.asarray(matrix)
+        bad = np.argwhere(~((numbers >= 0) & np.isfinite(numbers)))
+        if len(bad):
+            where = tuple(bad[0].tolist())
+            raise ValueError(
+                f"`distances` must be finite numbers ≥ 0, got {numbers[where]} at {where}."
+            )
     if not 1 <= n_clusters <= len(matrix):
         raise ValueError(f"`n_clusters` must be from 1 to {len(matrix)}, got {n_clusters}.")
-    found = _voronoi(matrix**2, n_clusters, jax.random.split(key, n_starts), max_iterations)
+    limit = jnp.asarray(max_iterations)
+    found = _voronoi(matrix**2, n_clusters, jax.random.split(key, n_starts), limit)
     best = jax.tree.map(lambda leaf: leaf[jnp.argmin(found.inertia)], found)
     if throw:
         best = best.result.error_if(best, best.result != RESULTS.successful)
@@ -202,23 +210,25 @@ def kmedoids(
 
 @eqx.filter_jit
 @eqx.filter_vmap(in_axes=(None, None, 0, None))
-def _voronoi(
-    squares: Float[Array, "n n"], k: int, key: Array, max_iterations: int | Array
-) -> KMedoids:
+def _voronoi(squares: Float[Array, "n n"], k: int, key: Array, max_iterations: Array) -> KMedoids:
     """Assign to the nearest, then move to the best of the cluster, until nothing moves."""
     n = len(squares)
 
     def draw(nearest: Array, key: Array) -> tuple[Array, Array]:
-        chosen = jax.random.categorical(key, jnp.log(nearest))
+        # the first one anywhere
+        chosen = jax.random.categorical(key, jnp.where(nearest < jnp.inf, jnp.log(nearest), 0))
         return jnp.minimum(nearest, squares[chosen]), chosen
 
-    _, medoids = jax.lax.scan(draw, jnp.ones(n, squares.dtype), jax.random.split(key, k))
+    far = jnp.full(n, jnp.inf, squares.dtype)
+    _, medoids = jax.lax.scan(draw, far, jax.random.split(key, k))
 
     def body(state: tuple) -> tuple:
         medoids, _, count = state
         labels = jnp.argmin(squares[medoids], axis=0)
         member = labels[:, None] == jnp.arange(k)[None, :]
-        costs = jnp.where(member, squares @ member.astype(squares.dtype), jnp.inf)
+        costs = jnp.where(
+            member, jnp.dot(squares, member.astype(squares.dtype), precision=HIGHEST), jnp.inf
+        )
         # a medoid that lost all its points, to one at no distance, stays where it is
         moved = jnp.where(jnp.any(member, axis=0), jnp.argmin(costs, axis=0), medoids)
         return moved, jnp.any(moved != medoids), count + 1

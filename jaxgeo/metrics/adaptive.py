@@ -31,7 +31,7 @@ class LocallyAdaptiveMetric(eqx.Module):
 
     **Fails:** `ValueError` on shapes and on concrete numbers that are not positive.
 
-    **Cost:** O(N m).
+    **Cost:** O(N m), and the (m, m) matrix, of which all but the diagonal is zero.
 
     **Example:**
 

@@ -1,7 +1,7 @@
 """Models that own a latent space: variational autoencoders, plain, Hamiltonian and Riemannian."""
 
 from jaxgeo.models.centroids import kmeans_centroids as kmeans_centroids
-from jaxgeo.models.centroids import medoids as medoids
+from jaxgeo.models.centroids import medoid_indices as medoid_indices
 from jaxgeo.models.centroids import nearest_neighbor_distance as nearest_neighbor_distance
 from jaxgeo.models.fit import Encoded as Encoded
 from jaxgeo.models.fit import ModelFit as ModelFit
@@ -9,10 +9,10 @@ from jaxgeo.models.fit import encode_samples as encode_samples
 from jaxgeo.models.fit import fit as fit
 from jaxgeo.models.hamiltonian import Flow as Flow
 from jaxgeo.models.hamiltonian import hamiltonian as hamiltonian
+from jaxgeo.models.hamiltonian import inverse_temperatures as inverse_temperatures
 from jaxgeo.models.hamiltonian import kinetic_energy as kinetic_energy
 from jaxgeo.models.hamiltonian import leapfrog as leapfrog
 from jaxgeo.models.hamiltonian import momentum as momentum
-from jaxgeo.models.hamiltonian import temperatures as temperatures
 from jaxgeo.models.hvae import HVAE as HVAE
 from jaxgeo.models.hvae import RHVAE as RHVAE
 from jaxgeo.models.hvae import Dynamics as Dynamics
@@ -30,6 +30,6 @@ from jaxgeo.models.precision import with_precision as with_precision
 from jaxgeo.models.vae import VAE as VAE
 from jaxgeo.models.vae import convolutional_vae as convolutional_vae
 from jaxgeo.models.vae import dense_vae as dense_vae
-from jaxgeo.models.vae import divergence as divergence
 from jaxgeo.models.vae import elbo as elbo
+from jaxgeo.models.vae import kl_divergence as kl_divergence
 from jaxgeo.models.vae import log_evidence as log_evidence

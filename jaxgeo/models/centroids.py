@@ -35,17 +35,18 @@ def kmeans_centroids(
     return centres.astype(np.result_type(data, np.float32)), clusters.labels_
 
 
-def medoids(samples: ArrayLike, n: int, *, seed: int = 0) -> np.ndarray:
+def medoid_indices(samples: ArrayLike, n: int, *, seed: int = 0) -> np.ndarray:
     """`n` of the samples themselves: of every cluster of k-means the member that is nearest to
     all others, in sum of distances.
 
     What a Riemannian Hamiltonian VAE encodes as its centroids: a mean of images is no image.
 
-    **Arguments, fails:** as `kmeans_centroids`. **Returns:** indices into `samples`, `(n,)`.
+    **Arguments, fails:** as `kmeans_centroids`. **Returns:** indices into `samples`, `(n,)`, or
+    fewer where fewer samples are distinct.
 
     **Example:**
 
-    >>> sorted(medoids([[0.0], [1.0], [1.5], [9.0]], 2).tolist())
+    >>> sorted(medoid_indices([[0.0], [1.0], [1.5], [9.0]], 2).tolist())
     [1, 3]
     """
     data = np.asarray(samples)
@@ -54,7 +55,7 @@ def medoids(samples: ArrayLike, n: int, *, seed: int = 0) -> np.ndarray:
     from scipy.spatial.distance import cdist
 
     chosen = []
-    for k in range(n):
+    for k in np.unique(labels):  # fewer than n, if fewer samples are distinct
         members = np.flatnonzero(labels == k)
         sums = cdist(flat[members], flat[members]).sum(axis=1)
         chosen.append(members[np.argmin(sums)])
@@ -77,7 +78,7 @@ def nearest_neighbor_distance(points: ArrayLike) -> float:
     data = np.asarray(points)
     if data.ndim < 2 or len(data) < 2:
         raise ValueError(f"`points` must have shape (n, ...) with n ≥ 2, got {data.shape}.")
-    from scipy.spatial import KDTree
+    from sklearn.neighbors import NearestNeighbors
 
     flat = data.reshape(len(data), -1)
-    return float(np.median(KDTree(flat).query(flat, 2)[0][:, 1]))
+    return float(np.median(NearestNeighbors(n_neighbors=1).fit(flat).kneighbors()[0]))

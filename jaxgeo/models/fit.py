@@ -1,5 +1,6 @@
 """The training of every model with a latent space."""
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,11 +19,11 @@ from jaxgeo.models.objectives import (
     MutualInformation,
     Objective,
     Reconstruction,
-    discrepant,
-    misfit,
+    discrepancy_loss,
+    information_loss,
     negative_elbo,
     negative_log_weight,
-    uninformative,
+    reconstruction_loss,
 )
 from jaxgeo.models.vae import VAE, draw
 from jaxgeo.training import Schedule, Trace, minimize
@@ -34,7 +35,7 @@ class ModelFit(NamedTuple):
     """A trained model, and how its training went.
 
     - `model`: that of the least held-out loss.
-    - `history`: a `Trace` of both losses, one entry per validation, in nats a sample.
+    - `history`: "loss", a `Trace` of what was minimised, one entry per validation.
     - `result`: a `RESULTS` member.
     """
 
@@ -69,7 +70,8 @@ def fit(
     - `objective`: `Evidence()` if not given, for all; `Reconstruction`,
       `MaximumMeanDiscrepancy` and `MutualInformation` for a `VAE`.
     - `held_out`: samples to validate on; a tenth of `samples`, at random, if not given.
-    - `steps`, `batch_size`, `learning_rate`: of Adam, the rate falling to zero on a cosine.
+    - `steps`, `batch_size`, `learning_rate`: of Adam, the rate falling to zero on a cosine,
+      gradients clipped to a norm of 1, batches drawn with replacement.
     - `every`, `patience`: validate after so many steps, stop after so many validations without
       a better one. What is kept is the best.
     - `checkpoint`: a directory; a run that finds a state there goes on from it.
@@ -99,6 +101,11 @@ def fit(
             raise ValueError(
                 f"`held_out` must hold samples of shape {data.shape[1:]}, got {unseen.shape[1:]}."
             )
+    if isinstance(objective, MaximumMeanDiscrepancy) and min(len(unseen), batch_size) < 2:
+        raise ValueError(
+            f"a discrepancy needs 2 samples at least, in a batch and held out: got {batch_size} "
+            f"and {len(unseen)}."
+        )
     loss, trained, constants = _problem(model, objective, data, key_critic)
     trained, trace = minimize(
         loss, trained, data, unseen, constants=constants, key=key_train, random=True,
@@ -108,13 +115,13 @@ def fit(
     finite = bool(np.any(np.isfinite(trace.held_out_loss)))
     result = RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite)
     best = trained.vae if isinstance(trained, Criticised) else trained
-    fitted = ModelFit(best, {"negative bound": trace}, result)
+    fitted = ModelFit(best, {"loss": trace}, result)
     return result.error_if(fitted, result != RESULTS.successful) if throw else fitted
 
 
 def _problem(model: Any, objective: Objective | None, data: Array, key: Array) -> Any:
     """The loss, what it trains, and its constants."""
-    objective = objective or Evidence()
+    objective = Evidence() if objective is None else objective  # an empty one is false
     if isinstance(model, HVAE | RHVAE):
         if objective != Evidence():
             raise ValueError(f"a Hamiltonian VAE takes no other objective, got {objective}.")
@@ -123,12 +130,12 @@ def _problem(model: Any, objective: Objective | None, data: Array, key: Array) -
         case Evidence():
             return negative_elbo, model, objective
         case Reconstruction():
-            return misfit, model, objective
+            return reconstruction_loss, model, objective
         case MaximumMeanDiscrepancy():
-            return discrepant, model, objective
+            return discrepancy_loss, model, objective
         case MutualInformation():
-            critic = Criticised(model, data[0].size, objective.width, key=key)
-            return uninformative, critic, objective
+            critic = Criticised(model, data, objective.width, key=key)
+            return information_loss, critic, objective
     raise ValueError(f"`objective` must be one of {Objective}, got {objective!r}.")
 
 
@@ -145,17 +152,22 @@ def encode_samples(
 ) -> Encoded:
     """The latent laws of many samples, a batch at a time, with one draw of each.
 
+    Of a Hamiltonian model where its flow begins; `model.flow` leads on.
+
     **Arguments:** `model`; `samples`, `(n, *shape)`; `key`, of the draws; `batch_size`.
 
     **Returns:** `Encoded`. **Cost:** n encodings.
     """
     vae = model if isinstance(model, VAE) else model.vae
     data = jnp.asarray(samples)
+    return _encode(vae, data, jax.random.split(key, len(data)), batch_size)
 
+
+@functools.partial(jax.jit, static_argnames="batch_size")
+def _encode(vae: VAE, samples: Array, keys: Array, batch_size: int) -> Encoded:
     def one(pair: tuple[Array, Array]) -> Encoded:
         x, own = pair
         mean, log_deviation = vae.encode(x)
         return Encoded(mean, log_deviation, draw(mean, log_deviation, own)[0])
 
-    keys = jax.random.split(key, len(data))
-    return jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=batch_size))((data, keys))
+    return jax.lax.map(one, (samples, keys), batch_size=batch_size)

@@ -1,7 +1,7 @@
 """Hamiltonian flow on a manifold: the generalised leapfrog, and its tempering."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -152,6 +152,8 @@ def leapfrog(
     h = jnp.asarray(step_size, z.dtype) / 2
     slope = jax.grad(potential_energy)
     steps = jnp.ones(n_steps, z.dtype) if scales is None else scales
+    if steps.shape != (n_steps,):
+        raise ValueError(f"`scales` must have shape ({n_steps},), got {steps.shape}.")
 
     def force(z: Point, p: Vector) -> Vector:
         return jax.grad(lambda y: kinetic_energy(metric, y, p))(z)
@@ -211,7 +213,7 @@ def _fixed_point(f: Callable[[Array], Array], start: Array) -> tuple[Array, Scal
     return y, jax.lax.stop_gradient(change(y, f(y)))
 
 
-def temperatures(
+def inverse_temperatures(
     initial: float | Array, n_steps: int, kind: Tempering = "quadratic"
 ) -> Float[Array, " n"]:
     r"""The inverse temperatures $\beta_0, \dots, \beta_K$ of a tempered flow.
@@ -229,14 +231,17 @@ def temperatures(
 
     **Example:**
 
-    >>> temperatures(0.3, 3).round(4).tolist()
+    >>> inverse_temperatures(0.3, 3).round(4).tolist()
     [0.3, 0.3326, 0.4699, 1.0]
 
     **Reference:** Caterini, Doucet & Sejdinovic (2018), *Hamiltonian variational auto-encoder*,
     section 3.1.
     """
-    first = 1 / jnp.sqrt(jnp.asarray(initial, jnp.result_type(float)))
+    if kind not in get_args(Tempering):
+        raise ValueError(f"`kind` must be one of {get_args(Tempering)}, got {kind!r}.")
+    beta = jnp.asarray(initial)
+    first = 1 / jnp.sqrt(beta.astype(jnp.result_type(float)) if beta.weak_type else beta)
     if kind == "constant":
         return jnp.full(n_steps + 1, first**-2)
-    k = jnp.arange(n_steps + 1) / n_steps
+    k = jnp.arange(n_steps + 1, dtype=first.dtype) / n_steps
     return ((1 - first) * k**2 + first) ** -2

@@ -11,14 +11,15 @@ from jaxtyping import Array
 
 from jaxgeo._typing import Metric, Point, Scalar
 from jaxgeo.metrics import KernelMetric
+from jaxgeo.metrics.kernel import Kernel, Normalize
 from jaxgeo.models.hamiltonian import (
     FIXED_POINT_ERROR,
     Flow,
     Tempering,
+    inverse_temperatures,
     kinetic_energy,
     leapfrog,
     momentum,
-    temperatures,
 )
 from jaxgeo.models.networks import FactorNetwork
 from jaxgeo.models.vae import VAE, draw, log_standard_normal
@@ -29,7 +30,7 @@ class Dynamics(NamedTuple):
     """The flow of a Hamiltonian VAE.
 
     - `n_leapfrog`: K steps. - `step_size`: ε. - `initial_beta`: β₀ in (0, 1], 1 for none of the
-      tempering. - `tempering`: "quadratic" or "constant", see `temperatures`.
+      tempering. - `tempering`: "quadratic" or "constant", see `inverse_temperatures`.
     """
 
     n_leapfrog: int = 3
@@ -82,14 +83,15 @@ class RHVAE(nnx.Module):
     $$ G(z)^{-1} = \sum_i L_i L_i^\top e^{-|z - c_i|^2/T^2} + \lambda I, \qquad
        c_i = \mu_\phi(x_i), \quad L_i = L_\psi(x_i) $$
 
-    with `HVAE`'s log w, NaN for draws whose momentum is too large for the step size to be
+    with `HVAE`'s log w, −∞ for draws whose momentum is too large for the step size to be
     followed: the shorter the step, the rarer. Training leaves them out. The metric follows from
     the parameters wherever it is needed: there is no state to bring up to date. Training moves
     centroids and factors, not T and λ.
 
     - `vae`: encoder, decoder and likelihood, trained or not.
-    - `centroids`: samples $x_i$, `(N, *shape)`; see `medoids`.
-    - `temperature`: T. - `regularization`: λ. - `normalize`: "sum" or "mean".
+    - `centroids`: samples $x_i$, `(N, *shape)`; see `medoid_indices`.
+    - `temperature`: T. - `regularization`: λ. - `normalize`, `kernel`:
+      as in `KernelMetric`.
     - `widths`, `center`, `spread`: of the network of factors, as in `dense_vae`.
     - `dynamics`: of the flow.
 
@@ -105,7 +107,8 @@ class RHVAE(nnx.Module):
         key: Array,
         temperature: float,
         regularization: float = 0.01,
-        normalize: str = "sum",
+        normalize: Normalize = "sum",
+        kernel: Kernel = "gaussian",
         widths: Sequence[int] = (128, 128),
         center: float = 0.0,
         spread: float = 1.0,
@@ -122,7 +125,7 @@ class RHVAE(nnx.Module):
             rngs=nnx.Rngs(key), dtype=dtype,
         )  # fmt: skip
         self.temperature, self.regularization = temperature, regularization
-        self.normalize = normalize
+        self.normalize, self.kernel = normalize, kernel
         self.metric()  # refuses what it must at once
 
     def metric(self) -> KernelMetric:
@@ -133,7 +136,8 @@ class RHVAE(nnx.Module):
             jax.vmap(self.factors)(samples),
             temperature=self.temperature,
             regularization=self.regularization,
-            normalize=self.normalize,  # type: ignore[arg-type]
+            normalize=self.normalize,
+            kernel=self.kernel,
         )
 
     def flow(self, x: Array, *, key: Array) -> Flow:
@@ -153,7 +157,7 @@ def _weigh(model: HVAE | RHVAE, metric: Metric, x: Array, key: Array) -> tuple[S
     z, noise = draw(mean, log_deviation, key_z)
     gamma = momentum(metric, z, jax.random.normal(key_p, z.shape, z.dtype))
     how = model.dynamics
-    beta = temperatures(how.initial_beta, how.n_leapfrog, how.tempering).astype(z.dtype)
+    beta = inverse_temperatures(how.initial_beta, how.n_leapfrog, how.tempering).astype(z.dtype)
 
     def potential_energy(y: Point) -> Scalar:
         return -vae.log_joint(x, y)
@@ -169,4 +173,4 @@ def _weigh(model: HVAE | RHVAE, metric: Metric, x: Array, key: Array) -> tuple[S
     log_end = vae.log_joint(x, end) - kinetic_energy(metric, end, last)
     # the density of (z_K, p_K): p₀ = γ/√β₀ takes β₀^{d/2}, the scaling (β₀/β_K)^{−d/2}
     log_w = log_end - log_start - z.size / 2 * jnp.log(beta[-1])
-    return jnp.where(flow.fixed_point_error < FIXED_POINT_ERROR, log_w, jnp.nan), flow
+    return jnp.where(flow.fixed_point_error < FIXED_POINT_ERROR, log_w, -jnp.inf), flow

@@ -11,15 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxgeo._typing import Point
-from jaxgeo.likelihoods import Likelihood
-
-LARGEST_LOG = 8.0
-"""Logarithms of deviations stay within this of 0, smoothly."""
-
-
-def bounded(x: Array) -> Array:
-    """x where it is small, never beyond ±`LARGEST_LOG`: what is exponentiated cannot overflow."""
-    return LARGEST_LOG * jnp.tanh(x / LARGEST_LOG)
+from jaxgeo.likelihoods import Likelihood, bounded
 
 
 class Perceptron(nnx.Module):
@@ -184,5 +176,8 @@ def lower_triangular(
     >>> lower_triangular(jnp.array([1.0, 2.0]), jnp.array([4.0])).tolist()
     [[1.0, 0.0], [4.0, 2.0]]
     """
-    rows, columns = jnp.tril_indices(diagonal.size, -1)
+    d = diagonal.size
+    if below.shape != (d * (d - 1) // 2,):
+        raise ValueError(f"`below` must have shape ({d * (d - 1) // 2},), got {below.shape}.")
+    rows, columns = jnp.tril_indices(d, -1)
     return jnp.diag(diagonal).at[rows, columns].set(below)

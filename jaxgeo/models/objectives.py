@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jaxgeo._typing import Point, Scalar
 from jaxgeo.models.hvae import HVAE, RHVAE
 from jaxgeo.models.networks import Perceptron
-from jaxgeo.models.vae import VAE, divergence, draw
+from jaxgeo.models.vae import VAE, draw, kl_divergence
 
 
 class Evidence(NamedTuple):
@@ -27,12 +27,13 @@ class MaximumMeanDiscrepancy(NamedTuple):
     r"""$-\mathbb{E}\log p(x|z) + (1-\alpha)\,\mathrm{KL} + (\lambda+\alpha-1)\,
     \mathrm{MMD}(q(z)\,\|\,p(z))$, which leaves the latent points of one sample more room.
 
-    - `alpha`, `weight`: α and λ. - `bandwidth`: ρ, of the kernel $e^{-r^2/\rho^2 d}$.
+    - `alpha`, `weight`: α and λ; α = 1 is the MMD-VAE.
+    - `bandwidth`: ρ, of the kernel $e^{-r^2/\rho^2 d}$.
 
     Zhao, Song & Ermon (2019), *InfoVAE*, eq. 6.
     """
 
-    alpha: float = 0.0
+    alpha: float = 1.0
     weight: float = 1.0
     bandwidth: float = 1.0
 
@@ -67,13 +68,17 @@ Objective = Evidence | Reconstruction | MaximumMeanDiscrepancy | MutualInformati
 class Criticised(nnx.Module):
     """A VAE and the critic of its mutual information, trained together."""
 
-    def __init__(self, vae: VAE, size: int, width: int, *, key: Array):
+    def __init__(self, vae: VAE, samples: Array, width: int, *, key: Array):
         self.vae = vae
-        self.critic = Perceptron((size + vae.latent_dim, width, width, 1), rngs=nnx.Rngs(key))
+        self.center = nnx.Variable(jnp.mean(samples))
+        self.spread = nnx.Variable(jnp.std(samples))
+        sizes = (samples[0].size + vae.latent_dim, width, width, 1)
+        self.critic = Perceptron(sizes, rngs=nnx.Rngs(key))
 
     def score(self, x: Array, z: Point) -> Scalar:
         """T(x, z)."""
-        return self.critic(jnp.concatenate([x.ravel().astype(z.dtype), z]))[0]
+        y = (x.ravel() - self.center[...]) / self.spread[...]
+        return self.critic(jnp.concatenate([y.astype(z.dtype), z]))[0]
 
 
 def negative_log_weight(model: HVAE | RHVAE, x: Array, constants: None, key: Array) -> Scalar:
@@ -99,7 +104,7 @@ def _terms(vae: VAE, x: Array, key: Array) -> _Terms:
         mean, log_deviation = vae.encode(x)
         z, _ = draw(mean, log_deviation, key)
         fits = vae.likelihood.log_prob(vae.decoder(z), x)
-        return _Terms(z, fits, divergence(mean, log_deviation))
+        return _Terms(z, fits, kl_divergence(mean, log_deviation))
 
     return jax.vmap(one)(x, jax.random.split(key, len(x)))
 
@@ -110,7 +115,7 @@ def negative_elbo(vae: VAE, x: Array, objective: Evidence, key: Array) -> Scalar
     return jnp.mean(objective.beta * terms.divergence - terms.log_likelihood)
 
 
-def misfit(vae: VAE, x: Array, objective: Reconstruction, key: Array) -> Scalar:
+def reconstruction_loss(vae: VAE, x: Array, objective: Reconstruction, key: Array) -> Scalar:
     """`Reconstruction`, over a batch."""
 
     def one(x: Array) -> Scalar:
@@ -119,7 +124,7 @@ def misfit(vae: VAE, x: Array, objective: Reconstruction, key: Array) -> Scalar:
     return -jnp.mean(jax.vmap(one)(x))
 
 
-def discrepant(vae: VAE, x: Array, objective: MaximumMeanDiscrepancy, key: Array) -> Scalar:
+def discrepancy_loss(vae: VAE, x: Array, objective: MaximumMeanDiscrepancy, key: Array) -> Scalar:
     """`MaximumMeanDiscrepancy`, over a batch."""
     key, key_prior = jax.random.split(key)
     terms = _terms(vae, x, key)
@@ -162,7 +167,9 @@ def mean_discrepancy(
     return within(a) + within(b) - 2 * jnp.mean(kernel(a, b))
 
 
-def uninformative(model: Criticised, x: Array, objective: MutualInformation, key: Array) -> Scalar:
+def information_loss(
+    model: Criticised, x: Array, objective: MutualInformation, key: Array
+) -> Scalar:
     """`MutualInformation`, over a batch."""
     terms = _terms(model.vae, x, key)
     joint = jax.vmap(model.score)(x, terms.z)

@@ -79,7 +79,7 @@ def with_precision(
 
     - `vae`: trained, with data of real numbers.
     - `samples`: `(n, *shape)`, those it was trained on.
-    - `key`: for draws of the latent points, k-means and batches.
+    - `key`: for draws of the latent points, batches, and which samples are held out.
     - `n_centres`: k, by k-means of the encoded means.
     - `scale`: bandwidths, in mean distances of a centre's samples from it.
     - `floor`: ζ, as 1/σ² off the data; one over the largest variance of any entry of the
@@ -95,14 +95,17 @@ def with_precision(
     **Reference:** Arvanitidis, Hansen & Hauberg (2018), *Latent space oddity*, section 3.2.
     """
     data = jnp.asarray(samples)
-    key_draw, key_train = jax.random.split(key)
+    key_draw, key_order, key_train = jax.random.split(key, 3)
+    data = data[jax.random.permutation(key_order, len(data))]
     encoded = encode_samples(vae, data, key=key_draw)
     dtype = encoded.z.dtype
     means = np.asarray(encoded.mean)
     centres, labels = kmeans_centroids(means, n_centres, seed=0)
     distances = np.linalg.norm(means - centres[labels], axis=1)
     typical = max(float(distances.mean()), float(np.finfo(dtype).tiny))
-    own = np.array([np.mean(distances[labels == k]) for k in range(n_centres)])
+    kinds = np.unique(labels)  # fewer, if fewer samples are distinct
+    centres = centres[kinds]
+    own = np.array([np.mean(distances[labels == k]) for k in kinds])
     bandwidths = scale * np.maximum(own, typical / 4)
 
     decode = jax.jit(lambda z: jax.lax.map(vae.decode, z, batch_size=1024))
@@ -110,7 +113,7 @@ def with_precision(
     if floor is None:
         floor = 1 / (4 * float(np.asarray(data).reshape(len(data), -1).var(axis=0).max()))
     start = -jnp.log(jnp.mean(squares, axis=0) + 1e-6)
-    start = jnp.broadcast_to(start, (n_centres, squares.shape[1])) - np.log(2.0)
+    start = jnp.broadcast_to(start, (len(kinds), squares.shape[1])) - np.log(2.0)
     precision = RadialPrecision(
         jnp.asarray(centres, dtype), jnp.asarray(bandwidths, dtype), floor, start
     )

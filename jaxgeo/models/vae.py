@@ -14,6 +14,9 @@ from jaxgeo.likelihoods import Gaussian, Likelihood
 from jaxgeo.metrics import FisherPullbackMetric, PullbackMetric, expected_pullback_metric
 from jaxgeo.models.networks import Decoder, Encoder
 
+BATCH = 256
+"""Weights of one sample that are drawn side by side."""
+
 
 @runtime_checkable
 class LatentModel(Protocol):
@@ -25,8 +28,9 @@ class LatentModel(Protocol):
 class VAE(nnx.Module):
     r"""A variational autoencoder: $z \sim N(0, I)$, $x \sim p(x|z)$, and $q(z|x)$ Gaussian.
 
-    Any two callables make one: an `encoder` from a sample to mean and log deviation of q, both
-    `(d,)`, and a `decoder` from a point `(d,)` to the parameters of the `likelihood`.
+    Any two make one, nnx modules or functions: an `encoder` from a sample to mean and log
+    deviation of q, both `(d,)`, and a `decoder` from a point `(d,)` to the parameters of the
+    `likelihood`.
     `dense_vae` and `convolutional_vae` make them of networks.
 
     Every method takes one sample or one point: batch with `jax.vmap`.
@@ -129,10 +133,10 @@ def draw(mean: Point, log_deviation: Point, key: Array) -> tuple[Point, Point]:
     return mean + jnp.exp(log_deviation) * noise, noise
 
 
-def divergence(mean: Point, log_deviation: Point) -> Scalar:
+def kl_divergence(mean: Point, log_deviation: Point) -> Scalar:
     r"""The Kullback-Leibler divergence of $N(\mu, \sigma^2)$ from $N(0, I)$, summed over axes.
 
-    >>> divergence(jnp.array([2.0]), jnp.array([0.0])).item()
+    >>> kl_divergence(jnp.array([2.0]), jnp.array([0.0])).item()
     2.0
     """
     return jnp.sum(jnp.exp(2 * log_deviation) + mean**2 - 1 - 2 * log_deviation) / 2
@@ -144,7 +148,8 @@ def elbo(model: LatentModel, x: Array, *, key: Array, n_samples: int = 1) -> Sca
     **Arguments:** `model`, any with a `log_weight`: `VAE`, `HVAE`, `RHVAE`; `x`, one sample;
     `key`; `n_samples`, of the mean.
 
-    **Returns:** a number in nats, unbiased. **Cost:** `n_samples` weights.
+    **Returns:** a number in nats, unbiased; −∞ if a flow could not be followed, whose draw has
+    no weight: shorten its step. **Cost:** `n_samples` weights.
     """
     return jnp.mean(_log_weights(model, x, key, n_samples))
 
@@ -152,7 +157,8 @@ def elbo(model: LatentModel, x: Array, *, key: Array, n_samples: int = 1) -> Sca
 def log_evidence(model: LatentModel, x: Array, *, key: Array, n_samples: int = 1000) -> Scalar:
     r"""The importance-weighted estimate of log p(x), $\log \tfrac1n \sum_k w_k$.
 
-    A lower bound in expectation, that rises with n to log p(x).
+    A lower bound in expectation, that rises with n to log p(x). Draws whose flow could not be
+    followed count with no weight, so it remains one.
 
     **Arguments, cost:** as `elbo`. **Returns:** a number in nats.
 
@@ -165,4 +171,4 @@ def _log_weights(
     model: LatentModel, x: Array, key: Array, n_samples: int
 ) -> Float[Array, " n_samples"]:
     keys = jax.random.split(key, n_samples)
-    return jax.vmap(lambda k: model.log_weight(x, key=k))(keys)
+    return jax.lax.map(lambda k: model.log_weight(x, key=k), keys, batch_size=BATCH)

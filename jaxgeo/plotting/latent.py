@@ -111,8 +111,10 @@ def image_grids(grids: Mapping[str, ArrayLike], *, columns: int = 8) -> Any:
     axes = panels(1, len(grids), size=(3.6, 3.8))
     for ax, (name, images) in zip(axes[0], grids.items(), strict=True):
         array = np.asarray(images)
-        rows = len(array) // columns
-        _tile(ax, array[: rows * columns].reshape(rows, columns, *array.shape[1:]))
+        rows = -(-len(array) // columns)
+        full = np.full((rows * columns, *array.shape[1:]), np.nan)
+        full[: len(array)] = array
+        _tile(ax, full.reshape(rows, columns, *array.shape[1:]))
         ax.set_title(name, fontsize="medium")
     return axes
 
