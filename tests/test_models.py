@@ -1,7 +1,6 @@
 """Autoencoders: bounds of an evidence that is known, training that resumes, networks' shapes."""
 
 import functools
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ import jaxgeo as jg
 from jaxgeo import RESULTS, models
 from jaxgeo.likelihoods import Bernoulli, Categorical, Dirichlet, FixedGaussian, Gaussian
 from jaxgeo.models import HVAE, RHVAE, VAE, Dynamics
+from jaxgeo.training import Checkpoint
 
 D, M, SIGMA = 2, 3, 0.7
 RNG = np.random.default_rng(1)
@@ -234,17 +234,27 @@ def test_training_lowers_the_bound_and_the_deviation_grows_off_the_data(trained)
     assert sure.fisher_metric()(centre).shape == (2, 2)
 
 
-def test_training_resumes_to_the_same_end(tmp_path):
+def test_training_resumes_to_the_same_end(tmp_path, monkeypatch):
+    """Interrupted after its first validation, and resumed; a directory is one fit's own."""
     vae = models.dense_vae((8, 8), 2, key=jax.random.key(0), widths=(8,))
     how = {"key": jax.random.key(1), "every": 20, "progress": False, "batch_size": 32}
-    whole = models.fit(vae, rings(100), steps=60, checkpoint=tmp_path / "a", **how)
-    trace = whole.history["loss"]
-    again = models.fit(vae, rings(100), steps=60, checkpoint=tmp_path / "a", **how)
-    np.testing.assert_array_equal(again.history["loss"].held_out_loss, trace[2])
-    newest = max(
-        Path(tmp_path / "a").iterdir(), key=lambda p: int(p.name) if p.name.isdigit() else -1
-    )
-    assert newest.name == "3"
+    images, folder = rings(100), tmp_path / "stopped"
+    whole = models.fit(vae, images, steps=60, **how)
+    save = Checkpoint.save
+
+    def stop(self, done, state):
+        save(self, done, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            models.fit(vae, images, steps=60, checkpoint=folder, **how)
+    again = models.fit(vae, images, steps=60, checkpoint=folder, **how)
+    for resumed, straight in zip(again.history["loss"], whole.history["loss"], strict=True):
+        np.testing.assert_allclose(resumed, straight, rtol=1e-6)
+    with pytest.raises(ValueError, match="belongs to a fit of other data or settings"):
+        models.fit(vae, images + 1, steps=60, checkpoint=folder, **how)
 
 
 @pytest.mark.parametrize(

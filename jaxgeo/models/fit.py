@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -26,7 +27,7 @@ from jaxgeo.models.objectives import (
     reconstruction_loss,
 )
 from jaxgeo.models.vae import VAE, draw
-from jaxgeo.training import Schedule, Trace, minimize
+from jaxgeo.training import Schedule, Trace, claim, fingerprint, minimize
 
 Model = TypeVar("Model", VAE, HVAE, RHVAE)
 
@@ -74,12 +75,13 @@ def fit(
       gradients clipped to a norm of 1, batches drawn with replacement.
     - `every`, `patience`: validate after so many steps, stop after so many validations without
       a better one. What is kept is the best.
-    - `checkpoint`: a directory; a run that finds a state there goes on from it.
+    - `checkpoint`: a directory; a run that finds its own state there goes on from it.
     - `progress`: show a bar, if on a terminal. - `throw`: raise on failure.
 
     **Returns:** `ModelFit`.
 
-    **Fails:** `ValueError` on shapes and settings; `nonfinite` if no validation was finite.
+    **Fails:** `ValueError` on shapes and settings, and on a `checkpoint` of another fit;
+    `nonfinite` if no validation was finite.
 
     **Cost:** `steps` gradients of a batch: for a VAE one encoding and decoding a sample, for
     Hamiltonian models `n_leapfrog` + 1 gradients of the decoder beside, and their gradients.
@@ -107,9 +109,16 @@ def fit(
             f"and {len(unseen)}."
         )
     loss, trained, constants = _problem(model, objective, data, key_critic)
+    schedule = Schedule(steps, learning_rate, batch_size, every, patience)
+    start = map(np.asarray, jax.tree.leaves(nnx.state(trained, nnx.Param)))
+    mark = fingerprint(
+        np.asarray(data), np.asarray(unseen), np.asarray(jax.random.key_data(key)), *start,
+        schedule=schedule, objective=repr(objective),
+    )  # fmt: skip
+    claim(checkpoint, mark)
     trained, trace = minimize(
         loss, trained, data, unseen, constants=constants, key=key_train, random=True,
-        schedule=Schedule(steps, learning_rate, batch_size, every, patience),
+        schedule=schedule,
         label=type(model).__name__, progress=progress, checkpoint=checkpoint,
     )  # fmt: skip
     finite = bool(np.any(np.isfinite(trace.held_out_loss)))

@@ -21,11 +21,11 @@ from jaxgeo.reconstruction.objectives import (
     likelihood_mismatch,
     nats_missed,
 )
-from jaxgeo.reconstruction.samples import check_domain, claim, fingerprint, stream_samples
+from jaxgeo.reconstruction.samples import check_domain, stream_samples
 from jaxgeo.reconstruction.stages import raise_unless_successful
 from jaxgeo.reconstruction.statistic import calibrate_with_error, pairs_at_all_scales
 from jaxgeo.reconstruction.summaries import Identity
-from jaxgeo.training import Schedule, Trace, minimize
+from jaxgeo.training import Schedule, Trace, claim, fingerprint, minimize
 
 LIKELIHOOD = Schedule(
     steps=12_000, learning_rate=1e-2, batch_size=1024, every=100, patience=1_000,

@@ -28,8 +28,6 @@ from jaxgeo.reconstruction.samples import (
     Pool,
     check_domain,
     check_samples,
-    claim,
-    fingerprint,
     pool_samples,
     stream_samples,
     summarise,
@@ -44,7 +42,7 @@ from jaxgeo.reconstruction.stages import (
     raise_unless_successful,
 )
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
-from jaxgeo.training import Schedule, Trace, minimize
+from jaxgeo.training import Schedule, Trace, claim, fingerprint, minimize
 
 MOMENTS = Schedule(steps=2_000, learning_rate=2e-2, batch_size=512)
 POSTERIOR = Schedule(steps=3_000, learning_rate=2e-2, batch_size=1024)
