@@ -180,7 +180,7 @@ def kmedoids(
     **Example:**
 
     >>> x = jnp.array([0.0, 0.1, 9.0, 9.1])
-    >>> kmedoids(jnp.abs(x[:, None] - x), 2, key=jax.random.key(0)).inertia.round(4).item()
+    >>> kmedoids(jnp.abs(x[:, None] - x[None]), 2, key=jax.random.key(0)).inertia.round(4).item()
     0.02
 
     **Reference:** Park & Jun (2009), *Expert Syst. Appl.* 36, 3336.

@@ -17,7 +17,7 @@ def kmeans_centroids(
 
     **Example:**
 
-    >>> centres, labels = kmeans_centroids([[0.0], [1.0], [9.0]], 2)
+    >>> centres, labels = kmeans_centroids(np.array([[0.0], [1.0], [9.0]]), 2)
     >>> sorted(centres.ravel().tolist())
     [0.5, 9.0]
     """
@@ -46,7 +46,7 @@ def medoid_indices(samples: ArrayLike, n: int, *, seed: int = 0) -> np.ndarray:
 
     **Example:**
 
-    >>> sorted(medoid_indices([[0.0], [1.0], [1.5], [9.0]], 2).tolist())
+    >>> sorted(medoid_indices(np.array([[0.0], [1.0], [1.5], [9.0]]), 2).tolist())
     [1, 3]
     """
     data = np.asarray(samples)
@@ -72,7 +72,7 @@ def nearest_neighbor_distance(points: ArrayLike) -> float:
 
     **Example:**
 
-    >>> nearest_neighbor_distance([[0.0], [1.0], [3.0]])
+    >>> nearest_neighbor_distance(np.array([[0.0], [1.0], [3.0]]))
     1.0
     """
     data = np.asarray(points)

@@ -231,7 +231,7 @@ def inverse_temperatures(
 
     **Example:**
 
-    >>> inverse_temperatures(0.3, 3).round(4).tolist()
+    >>> [round(beta, 4) for beta in inverse_temperatures(0.3, 3).tolist()]
     [0.3, 0.3326, 0.4699, 1.0]
 
     **Reference:** Caterini, Doucet & Sejdinovic (2018), *Hamiltonian variational auto-encoder*,
@@ -239,8 +239,7 @@ def inverse_temperatures(
     """
     if kind not in get_args(Tempering):
         raise ValueError(f"`kind` must be one of {get_args(Tempering)}, got {kind!r}.")
-    beta = jnp.asarray(initial)
-    first = 1 / jnp.sqrt(beta.astype(jnp.result_type(float)) if beta.weak_type else beta)
+    first = 1 / jnp.sqrt(initial)
     if kind == "constant":
         return jnp.full(n_steps + 1, first**-2)
     k = jnp.arange(n_steps + 1, dtype=first.dtype) / n_steps
