@@ -11,6 +11,7 @@ from jaxgeo.problems import sphere_embedding
 
 METRIC = wavy(2)
 SOLVER = jg.Shooting(jg.Relaxation(8, n_starts=1))  # enough for such short curves, and cheap
+GAUSSIAN = jg.likelihoods.Gaussian()
 TS = jnp.linspace(0, 1, 4)
 POINTS = jnp.array([[0.1, 0.5, 0.4, -0.2], [-0.3, 0.2, 0.25, 0.35]])
 DIRECTION = jnp.array([0.6, -0.5, 0.4, 0.7])
@@ -19,7 +20,7 @@ STEP = 2e-3
 WITHOUT_DERIVATIVES = {
     *("RESULTS", "DistanceMap", "FrechetMean", "GeodesicSolution", "JacobiField", "KMeans"),
     *("CurvedFamilyFit", "LogPartitionFit", "NeuralGeodesic", "NeuralGeodesicFit", "Relaxation"),
-    *("FixedPoint", "Shooting"),
+    *("FixedPoint", "Shooting", "OffSupportWarning", "KMedoids", "kmedoids"),
     *("TangentPCA", "distance_map", "graph_path", "shortest_path", "conjugate_time", "kmeans"),
     *("fit_curved_family", "fit_log_partition", "fit_neural_geodesics"),
 }
@@ -54,9 +55,23 @@ def scaled(z):
     return jnp.exp(z[0] * z[1])
 
 
+def gaussian_decoder(z):
+    return curve(jnp.concatenate([z, z[::-1]])).ravel(), jnp.sin(jnp.concatenate([z, 2 * z, z]))
+
+
 FUNCTIONS = {
     "HessianMetric": lambda x: jg.HessianMetric(potential)(x[:2]),
     "PullbackMetric": lambda x: jg.PullbackMetric(sphere_embedding)(x[:2]),
+    "FisherPullbackMetric": lambda x: jg.FisherPullbackMetric(gaussian_decoder, GAUSSIAN)(x[:2]),
+    "expected_pullback_metric": lambda x: jg.expected_pullback_metric(gaussian_decoder, GAUSSIAN)(
+        x[:2]
+    ),
+    "KernelMetric": lambda x: jg.KernelMetric(curve(x), temperature=0.8, regularization=0.1)(
+        x[:2] + 0.2
+    ),
+    "LocallyAdaptiveMetric": lambda x: jg.LocallyAdaptiveMetric(
+        curve(x), bandwidth=0.8, floor=0.1
+    )(x[:2] + 0.2),
     "ReparametrizedMetric": lambda x: jg.ReparametrizedMetric(METRIC, swirl)(x[:2]),
     "RegularizedMetric": lambda x: jg.RegularizedMetric(METRIC, jnp.abs(x[2]))(x[:2]),
     "ConformalMetric": lambda x: jg.ConformalMetric(METRIC, scaled)(x[:2]),
