@@ -57,6 +57,7 @@ def test_every_file_is_written_and_every_figure_is_a_number(report):
     )
     assert 0 < near["decoded samples"] < 1
     assert report.facts["clusters"]["points"] == 12
+    assert report.facts["distance_maps_failed"] == {"RHVAE": 0}
     assert np.isfinite(report.facts["samples"]["inverse volume"]["mean"])
     assert report.facts["fit"]["result"] == "successful"
     for model in ("VAE", "RHVAE"):

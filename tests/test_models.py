@@ -234,6 +234,14 @@ def test_training_lowers_the_bound_and_the_deviation_grows_off_the_data(trained)
     assert sure.fisher_metric()(centre).shape == (2, 2)
 
 
+def test_a_precision_that_is_not_finite_is_no_precision(trained):
+    with pytest.raises(Exception, match=r"(?i)non-?finite|NaN|infinite"):
+        models.with_precision(
+            trained.model, rings(40), key=jax.random.key(3), n_centres=2, steps=2, floor=np.nan,
+            progress=False,
+        )  # fmt: skip
+
+
 def test_training_resumes_to_the_same_end(tmp_path, monkeypatch):
     """Interrupted after its first validation, and resumed; a directory is one fit's own."""
     vae = models.dense_vae((8, 8), 2, key=jax.random.key(0), widths=(8,))

@@ -110,7 +110,8 @@ def run_latent(
     closeness = _closeness(rhvae.vae, space, pairs, curves)
     clock.append(("geodesics", time.perf_counter()))
     some = space.unseen[:SOURCES]
-    matrices = {name: _distances(metrics[name], some, axes) for name in list(metrics)[:2]}
+    mapped = {name: _distances(metrics[name], some, axes) for name in list(metrics)[:2]}
+    matrices = {name: matrix for name, (matrix, _) in mapped.items()}
     matrices["Euclidean"] = cdist(some, some)
     clusters = None if classes is None else _clusters(matrices, classes[: len(some)], keys[5])
     clock.append(("distances", time.perf_counter()))
@@ -121,6 +122,7 @@ def run_latent(
         "seed": seed,
         "evidence": _evidence(vae, rhvae, unseen, keys[8]),
         "distance_to_data": closeness,
+        "distance_maps_failed": {name: failed for name, (_, failed) in mapped.items()},
         "clusters": clusters,
         "samples": sampling,
         "fit": {"result": describe(history.pop("result"))},
@@ -314,13 +316,14 @@ def _spread(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def _distances(metric: Metric, points: np.ndarray, axes: tuple[Array, Array]) -> np.ndarray:
-    """Between all points, over all ways on the grid."""
+def _distances(
+    metric: Metric, points: np.ndarray, axes: tuple[Array, Array]
+) -> tuple[np.ndarray, int]:
+    """Between all points, over all ways on the grid; and how many of the maps failed."""
 
-    def from_one(source: Array) -> Array:
-        return jg.distance_map(metric, source, axes, throw=False).distances
-
-    reached = np.stack([np.asarray(from_one(jnp.asarray(z))) for z in points])
+    maps = [jg.distance_map(metric, z, axes, throw=False) for z in jnp.asarray(points)]
+    failed = sum(bool(found.result != jg.RESULTS.successful) for found in maps)
+    reached = np.stack([np.asarray(found.distances) for found in maps])
     cells = [
         np.clip((points[:, k] - a[0]) / (a[1] - a[0]), 0, NODES - 1.001)
         for k, a in enumerate(map(np.asarray, axes))
@@ -333,7 +336,7 @@ def _distances(metric: Metric, points: np.ndarray, axes: tuple[Array, Array]) ->
     )  # fmt: skip
     across = (across + across.T) / 2
     np.fill_diagonal(across, 0)
-    return across
+    return across, failed
 
 
 def _clusters(matrices: dict[str, np.ndarray], classes: np.ndarray, key: Array) -> dict[str, Any]:
@@ -344,7 +347,7 @@ def _clusters(matrices: dict[str, np.ndarray], classes: np.ndarray, key: Array) 
     scores: dict[str, Any] = {}
     for name, matrix in matrices.items():
         found = [
-            jg.kmedoids(jnp.asarray(matrix), count, key=own, throw=False).labels
+            jg.kmedoids(jnp.asarray(matrix), count, key=own).labels
             for own in jax.random.split(key, 10)
         ]
         scores[name] = _spread(np.array([adjusted_rand_score(classes, k) for k in found]))

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgeo._linalg import HIGHEST, cholesky, quadratic_form, solve_lower, solve_spd
+from jaxgeo._linalg import HIGHEST, cholesky, logdet_spd, quadratic_form, solve_lower, solve_spd
 from jaxgeo._typing import Metric, Point, Scalar, Vector
+from jaxgeo.likelihoods import LOG_2PI
 from jaxgeo.metrics import KernelMetric
 
 Tempering = Literal["quadratic", "constant"]
-
-LOG_2PI = 1.8378770664093453
 
 FIXED_POINT_STEPS = 64
 """Iterations of an implicit half step at most; each gains a factor of the order of the step."""
@@ -53,8 +52,7 @@ def kinetic_energy(metric: Metric, z: Point, p: Vector) -> Scalar:
     constant = z.size * LOG_2PI / 2
     if isinstance(metric, KernelMetric):
         inverse = metric.cometric(z)
-        logdet = -2 * jnp.sum(jnp.log(jnp.diagonal(cholesky(inverse))))
-        return (quadratic_form(inverse, p, p) + logdet) / 2 + constant
+        return (quadratic_form(inverse, p, p) - logdet_spd(inverse)) / 2 + constant
     factor = cholesky(metric(z))
     whitened = solve_lower(factor, p)
     return jnp.sum(whitened**2) / 2 + jnp.sum(jnp.log(jnp.diagonal(factor))) + constant

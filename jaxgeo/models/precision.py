@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST
+from jaxgeo._results import RESULTS
 from jaxgeo._typing import Point, Scalar
 from jaxgeo.likelihoods import Gaussian
 from jaxgeo.models.centroids import kmeans_centroids
@@ -88,7 +89,7 @@ def with_precision(
 
     **Returns:** a `VAE` with `Gaussian()` likelihood.
 
-    **Fails:** `ValueError` if `n_centres` exceeds the samples.
+    **Fails:** `ValueError` if `n_centres` exceeds the samples; `nonfinite` is raised.
 
     **Cost:** seconds.
 
@@ -119,11 +120,14 @@ def with_precision(
     )
     held = max(1, len(data) // 10)
     schedule = Schedule(steps, 0.03, batch_size=256, every=max(1, steps // 10))
-    precision, _ = minimize(
+    precision, trace = minimize(
         _negative_likelihood, precision, (encoded.z[held:], squares[held:]),
         (encoded.z[:held], squares[:held]), key=key_train, schedule=schedule, label="precision",
         progress=progress,
     )  # fmt: skip
+    finite = bool(np.any(np.isfinite(trace.held_out_loss)))
+    result = RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite)
+    precision = result.error_if(precision, result != RESULTS.successful)
     return VAE(vae.encoder, RadialDecoder(vae, precision), Gaussian(), vae.latent_dim)
 
 
