@@ -74,6 +74,7 @@ from jaxgeo.metrics import SumMetric as SumMetric
 from jaxgeo.metrics import expected_pullback_metric as expected_pullback_metric
 
 if TYPE_CHECKING:
+    from jaxgeo import diffusion as diffusion
     from jaxgeo import distributions as distributions
     from jaxgeo import likelihoods as likelihoods
     from jaxgeo import models as models
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
+    "diffusion",
     "distributions",
     "likelihoods",
     "models",

@@ -25,6 +25,7 @@ ROOMS = (
     "problems",
     "likelihoods",
     "systems",
+    "diffusion",
     "grids",
     "_files",
     "_batching",

@@ -2,4 +2,5 @@
 
 from jaxgeo.systems import families as families
 from jaxgeo.systems import ising as ising
+from jaxgeo.systems import mixture as mixture
 from jaxgeo.systems import tasep as tasep
