@@ -63,6 +63,7 @@ from jaxgeo.grids import on_grid as on_grid
 from jaxgeo.metrics import ConformalMetric as ConformalMetric
 from jaxgeo.metrics import FisherPullbackMetric as FisherPullbackMetric
 from jaxgeo.metrics import HessianMetric as HessianMetric
+from jaxgeo.metrics import InterpolatedMetric as InterpolatedMetric
 from jaxgeo.metrics import KernelMetric as KernelMetric
 from jaxgeo.metrics import LocallyAdaptiveMetric as LocallyAdaptiveMetric
 from jaxgeo.metrics import OffSupportWarning as OffSupportWarning

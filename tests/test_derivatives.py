@@ -11,6 +11,8 @@ from jaxgeo.problems import sphere_embedding
 
 METRIC = wavy(2)
 SOLVER = jg.Shooting(jg.Relaxation(8, n_starts=1))  # enough for such short curves, and cheap
+AXIS = jnp.linspace(-1.0, 1.0, 7)
+TABULATED = jg.InterpolatedMetric((AXIS, AXIS), jg.on_grid(METRIC, (AXIS, AXIS)))
 GAUSSIAN = jg.likelihoods.Gaussian()
 TS = jnp.linspace(0, 1, 4)
 POINTS = jnp.array([[0.1, 0.5, 0.4, -0.2], [-0.3, 0.2, 0.25, 0.35]])
@@ -69,6 +71,7 @@ FUNCTIONS = {
     "KernelMetric": lambda x: jg.KernelMetric(curve(x), temperature=0.8, regularization=0.1)(
         x[:2] + 0.2
     ),
+    "InterpolatedMetric": lambda x: TABULATED(x[:2] / 4),
     "LocallyAdaptiveMetric": lambda x: jg.LocallyAdaptiveMetric(
         curve(x), bandwidth=0.8, floor=0.1
     )(x[:2] + 0.2),

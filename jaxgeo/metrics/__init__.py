@@ -7,6 +7,7 @@ from jaxgeo.metrics.combinators import RegularizedMetric as RegularizedMetric
 from jaxgeo.metrics.combinators import ReparametrizedMetric as ReparametrizedMetric
 from jaxgeo.metrics.combinators import SumMetric as SumMetric
 from jaxgeo.metrics.hessian import HessianMetric as HessianMetric
+from jaxgeo.metrics.interpolated import InterpolatedMetric as InterpolatedMetric
 from jaxgeo.metrics.kernel import KernelMetric as KernelMetric
 from jaxgeo.metrics.kernel import OffSupportWarning as OffSupportWarning
 from jaxgeo.metrics.kernel import warn_off_support as warn_off_support
