@@ -59,6 +59,7 @@ from jaxgeo.geometry import scalar_curvature as scalar_curvature
 from jaxgeo.geometry import sectional_curvature as sectional_curvature
 from jaxgeo.geometry import symmetrized_divergence as symmetrized_divergence
 from jaxgeo.geometry import volume_density as volume_density
+from jaxgeo.grids import GridSpline as GridSpline
 from jaxgeo.grids import on_grid as on_grid
 from jaxgeo.metrics import ConformalMetric as ConformalMetric
 from jaxgeo.metrics import FisherPullbackMetric as FisherPullbackMetric

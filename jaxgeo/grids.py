@@ -1,8 +1,8 @@
-"""Any function of a point at every node of a tensor grid, in chunks, on one device or many."""
+"""Functions to their values at the nodes of tensor grids, on one device or many; and back."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
+from jaxgeo._linalg import HIGHEST
 from jaxgeo._typing import Point
 
 CHUNK = 1024
@@ -98,3 +99,82 @@ def _evaluate(
             out_specs=spread,
         )(parameters, nodes)
     return jax.tree.map(lambda leaf: leaf[:n].reshape(shape + np.shape(leaf)[1:]), values)
+
+
+@final
+class GridSpline(eqx.Module):
+    r"""A smooth function from its values at the nodes of a grid: the way back from `on_grid`.
+
+    The cubic spline through all values, twice differentiable, of fourth order in the spacing.
+    Outside the grid its outermost polynomials go on, and soon mean nothing.
+
+    - `axes`: d increasing vectors `(n₁,)`, …, `(n_d,)` of one dtype, four nodes or more each.
+    - `values`: `(n₁, …, n_d, …)`, finite: numbers, or arrays of any shape.
+
+    **Returns:** `spline(z)`, from `(d,)` to an array of the values' shape and the axes' dtype.
+
+    **Fails:** `ValueError` on shapes, axes that do not increase, and values that are not finite.
+
+    **Cost:** d searches, 4^d products an entry; memory for the values once. Not differentiable in
+    `values`.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> axis = jnp.linspace(0.0, 1.0, 9)
+    >>> sine = GridSpline((axis,), jnp.sin(axis))
+    >>> sine(jnp.array([0.3])).round(4).item()
+    0.2955
+
+    **Reference:** de Boor (1978), *A Practical Guide to Splines*, ch. X.
+    """
+
+    knots: tuple[Float[Array, " n"], ...]
+    coefficients: Float[Array, "..."]
+
+    def __init__(self, axes: Sequence[ArrayLike], values: ArrayLike) -> None:
+        from scipy.interpolate import make_interp_spline
+
+        arrays = as_axes(axes)
+        table = np.asarray(values, np.float64)
+        for k, axis in enumerate(arrays):
+            if axis.size < 4 or not np.all(np.diff(axis) > 0):
+                raise ValueError(f"`axes[{k}]` must be four or more increasing numbers: {axis}.")
+        shape = tuple(axis.size for axis in arrays)
+        if table.shape[: len(shape)] != shape:
+            raise ValueError(f"`values` must have shape {shape} + (...), got {table.shape}.")
+        if not np.all(np.isfinite(table)):
+            node = np.argwhere(~np.isfinite(table))[0][: len(shape)]
+            place = [float(axis[i]) for axis, i in zip(arrays, node, strict=True)]
+            raise ValueError(f"`values` must be finite, got {table[tuple(node)]} at {place}.")
+        knots = []
+        for k, axis in enumerate(arrays):
+            spline = make_interp_spline(np.asarray(axis, np.float64), np.moveaxis(table, k, 0))
+            knots.append(jnp.asarray(spline.t, axis.dtype))
+            table = np.moveaxis(spline.c, 0, k)
+        self.knots, self.coefficients = tuple(knots), jnp.asarray(table, arrays[0].dtype)
+
+    def __call__(self, z: Point) -> Array:
+        if z.shape != (len(self.knots),):
+            raise ValueError(f"a point must have shape ({len(self.knots)},), got {z.shape}.")
+        first, weights = zip(*map(_cubic_splines, self.knots, z), strict=True)
+        rest = self.coefficients.shape[z.size :]
+        starts = (*first, *(0 for _ in rest))
+        out = jax.lax.dynamic_slice(self.coefficients, starts, (4,) * z.size + rest)
+        for weight in weights:
+            out = jnp.tensordot(weight, out, 1, precision=HIGHEST)
+        return out
+
+
+def _cubic_splines(knots: Float[Array, " n"], x: Array) -> tuple[Array, Float[Array, " 4"]]:
+    """The number of the first cubic B-spline that lives at x, and the values of all four."""
+    cell = jnp.clip(jnp.searchsorted(knots, x, side="right") - 1, 3, knots.size - 5)
+    near = jax.lax.dynamic_slice(knots, (cell - 3,), (8,))
+    values = jnp.ones(1, knots.dtype)
+    for k in (1, 2, 3):
+        # of degree k from those of degree k − 1, between knots 4 − k … 3 and 4 … 3 + k
+        low, high = near[4 - k : 4], near[4 : 4 + k]
+        share = values / (high - low)
+        rising, falling = (x - low) * share, (high - x) * share
+        values = jnp.pad(falling, (0, 1)) + jnp.pad(rising, (1, 0))
+    return cell - 3, values

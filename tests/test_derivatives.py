@@ -71,6 +71,7 @@ FUNCTIONS = {
     "KernelMetric": lambda x: jg.KernelMetric(curve(x), temperature=0.8, regularization=0.1)(
         x[:2] + 0.2
     ),
+    "GridSpline": lambda x: TABULATED.entries(x[:2] / 4),
     "InterpolatedMetric": lambda x: TABULATED(x[:2] / 4),
     "LocallyAdaptiveMetric": lambda x: jg.LocallyAdaptiveMetric(
         curve(x), bandwidth=0.8, floor=0.1

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import TraceCounter
+from scipy.interpolate import make_interp_spline
 
 from jaxgeo.grids import on_grid
 
@@ -102,3 +103,31 @@ def test_bad_axes_are_quoted(axes, message):
 def test_a_chunk_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         on_grid(jnp.sum, AXES, chunk_size=0)
+
+
+def test_spline_is_that_of_scipy_on_uneven_axes():
+    rng = np.random.default_rng(0)
+    axes = [np.sort(rng.uniform(0, 1, n)) for n in (7, 4)]
+    values = rng.normal(size=(7, 4, 2, 3))
+    spline = jg.GridSpline(axes, values)
+    points = rng.uniform(-0.1, 1.1, (20, 2))
+    first = make_interp_spline(axes[0], values)(points[:, 0])
+    expected = [
+        make_interp_spline(axes[1], row)(y) for row, y in zip(first, points[:, 1], strict=True)
+    ]
+    np.testing.assert_allclose(jax.vmap(spline)(points), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_spline_keeps_precision_and_refuses_what_is_no_table():
+    axis = jnp.linspace(0, 1, 5, dtype=jnp.float32)
+    out = jg.GridSpline((axis,), jnp.arange(5.0))(jnp.array([0.3], jnp.float32))
+    assert out.dtype == jnp.float32
+    np.testing.assert_allclose(out, 1.2, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"must have shape \(5, 5\) \+ \(...\), got \(5, 4\)"):
+        jg.GridSpline((axis, axis), jnp.zeros((5, 4)))
+    with pytest.raises(ValueError, match=r"must be finite, got nan at \[0.5\]"):
+        jg.GridSpline((axis,), jnp.zeros(5).at[2].set(jnp.nan))
+    with pytest.raises(ValueError, match=r"`axes\[0\]` must be four or more increasing"):
+        jg.GridSpline((axis[:3],), jnp.zeros(3))
+    with pytest.raises(ValueError, match=r"a point must have shape \(1,\), got \(2,\)"):
+        jg.GridSpline((axis,), jnp.zeros(5))(jnp.zeros(2))

@@ -1,6 +1,5 @@
 """A metric known at the nodes of a grid, as a smooth one everywhere on it."""
 
-import math
 from collections.abc import Sequence
 from typing import final
 
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST
 from jaxgeo._typing import Point
-from jaxgeo.grids import as_axes
+from jaxgeo.grids import GridSpline, as_axes
 
 
 @final
@@ -35,7 +34,7 @@ class InterpolatedMetric(eqx.Module):
     **Fails:** `ValueError` on shapes, axes that do not increase, and values that are not positive
     definite, quoting the first.
 
-    **Cost:** d searches and d(d + 1)/2 · 4^d products. Not differentiable in `values`.
+    **Cost:** that of a `GridSpline` of d(d + 1)/2 entries. Not differentiable in `values`.
 
     **Example:**
 
@@ -46,41 +45,26 @@ class InterpolatedMetric(eqx.Module):
     0.391
     """
 
-    breaks: tuple[Float[Array, " n"], ...]
-    coefficients: Float[Array, "..."]
+    entries: GridSpline
+    """log D, then L below its diagonal."""
 
     def __init__(self, axes: Sequence[ArrayLike], values: ArrayLike) -> None:
-        self.breaks = as_axes(axes)
-        d = len(self.breaks)
-        nodes = [np.asarray(axis, np.float64) for axis in self.breaks]
-        for k, axis in enumerate(nodes):
-            if axis.size < 4 or not np.all(np.diff(axis) > 0):
-                raise ValueError(f"`axes[{k}]` must be four or more increasing numbers: {axis}.")
+        arrays = as_axes(axes)
         g = np.asarray(values, np.float64)
-        shape = (*(axis.size for axis in nodes), d, d)
+        shape = (*(axis.size for axis in arrays), len(arrays), len(arrays))
         if g.shape != shape:
             raise ValueError(f"`values` must have shape {shape}, got {g.shape}.")
-        pieces = _polynomials(nodes, _factors(nodes, g))
-        self.coefficients = jnp.asarray(pieces, self.breaks[0].dtype)
+        self.entries = GridSpline(arrays, _factors(arrays, g))
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
         d = z.size
-        cells, powers = [], []
-        for x, edges in zip(z, self.breaks, strict=True):
-            cell = jnp.clip(jnp.searchsorted(edges, x, side="right") - 1, 0, edges.size - 2)
-            u = x - edges[cell]
-            cells.append(cell)
-            powers.append(jnp.stack([u**3, u**2, u, jnp.ones_like(u)]))
-        entries = self.coefficients[tuple(cells)]
-        for power in powers:
-            entries = jnp.tensordot(power, entries, 1, precision=HIGHEST)
-        below, diagonal = entries[d:], jnp.exp(entries[:d])
+        diagonal, below = jnp.split(self.entries(z), [d])
         factor = jnp.eye(d, dtype=z.dtype).at[jnp.tril_indices(d, -1)].set(below)
-        g = jnp.dot(factor * diagonal[None, :], factor.T, precision=HIGHEST)
+        g = jnp.dot(factor * jnp.exp(diagonal)[None, :], factor.T, precision=HIGHEST)
         return (g + g.T) / 2
 
 
-def _factors(nodes: Sequence[np.ndarray], g: np.ndarray) -> np.ndarray:
+def _factors(nodes: Sequence[Array], g: np.ndarray) -> np.ndarray:
     """log D, then L below its diagonal, of every g = L D Lᵀ: `(…, d(d + 1)/2)`."""
     d = g.shape[-1]
     good = np.isfinite(g).all(axis=(-2, -1))
@@ -95,16 +79,3 @@ def _factors(nodes: Sequence[np.ndarray], g: np.ndarray) -> np.ndarray:
     scale = np.diagonal(factor, axis1=-2, axis2=-1)
     unit = factor / scale[..., None, :]
     return np.concatenate([2 * np.log(scale), unit[(..., *np.tril_indices(d, -1))]], axis=-1)
-
-
-def _polynomials(nodes: Sequence[np.ndarray], entries: np.ndarray) -> np.ndarray:
-    """Cubic splines of `entries`: coefficients (cells₁, …, cells_d, 4, …, 4, entries)."""
-    from scipy.interpolate import make_interp_spline
-
-    d = len(nodes)
-    for axis, x in enumerate(nodes):
-        spline = make_interp_spline(x, np.moveaxis(entries, axis, 0), k=3)
-        taylor = np.stack([spline(x[:-1], nu=k) / math.factorial(k) for k in (3, 2, 1, 0)])
-        # (4, cells, rest of the grid …, powers so far …, entries)
-        entries = np.moveaxis(taylor, (1, 0), (axis, d + axis))
-    return entries
