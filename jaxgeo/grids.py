@@ -159,7 +159,7 @@ class GridSpline(eqx.Module):
             raise ValueError(f"a point must have shape ({len(self.knots)},), got {z.shape}.")
         first, weights = zip(*map(_cubic_splines, self.knots, z), strict=True)
         rest = self.coefficients.shape[z.size :]
-        starts = (*first, *(0 for _ in rest))
+        starts = (*first, *(jnp.zeros_like(first[0]) for _ in rest))
         out = jax.lax.dynamic_slice(self.coefficients, starts, (4,) * z.size + rest)
         for weight in weights:
             out = jnp.tensordot(weight, out, 1, precision=HIGHEST)

@@ -12,6 +12,7 @@ import pytest
 from oracles import TraceCounter
 from scipy.interpolate import make_interp_spline
 
+import jaxgeo as jg
 from jaxgeo.grids import on_grid
 
 AXES = (np.linspace(0, 1, 4), np.linspace(-1, 1, 5), np.array([2.0, 3.0]))
@@ -67,6 +68,7 @@ def test_float32_stays_float32_and_one_axis_is_a_grid():
 
 SHARDED = """
 import jax, numpy as np, jax.numpy as jnp
+import jaxgeo as jg
 from jaxgeo.grids import on_grid
 assert len(jax.devices()) == 4
 mesh = jax.make_mesh((2, 2), ("a", "b"))
