@@ -8,6 +8,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 from scipy.interpolate import RectBivariateSpline, RegularGridInterpolator
 
+from jaxgeo.phases.chains import chains, grid_edges, points_of_cells
+
 REACH = 0.05
 """How far from a ridge its strength is judged, in units of the axes' spans; at least 1½ cells."""
 ROUND = 0.5
@@ -79,7 +81,8 @@ def ridges(
     strength, is_ridge = surface.judge(points, reach)
     keep = is_ridge & (strength >= threshold)
     found = []
-    for chain in _chains(cells, np.where(keep, strength, -1.0)):
+    links = _links(cells, np.where(keep, strength, -1.0))
+    for chain in chains(dict.fromkeys(p for link in links for p in link), links):
         length = np.linalg.norm(np.diff(points[chain], axis=0), axis=1).sum()
         if length >= min_length:
             ridge = Ridge(
@@ -173,13 +176,7 @@ def _crossings(
     m, k = len(x), len(y)
     nodes = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
     slope, _, e = surface.across(nodes)
-    number = np.arange(m * k).reshape(m, k)
-    pairs = np.concatenate(
-        [
-            np.stack([number[:-1].ravel(), number[1:].ravel()], -1),
-            np.stack([number[:, :-1].ravel(), number[:, 1:].ravel()], -1),
-        ]
-    )
+    pairs = grid_edges(m, k)
     first, second = pairs.T
     aligned = np.sign(np.sum(e[first] * e[second], axis=1))
     changes = slope[first] * slope[second] * aligned < 0
@@ -190,36 +187,16 @@ def _crossings(
         same = (np.sign(surface.across(middle, like)[0]) == sign)[:, None]
         low, high = np.where(same, middle, low), np.where(same, high, middle)
 
-    index = np.full(len(pairs), -1)
-    index[changes] = np.arange(changes.sum())
-    along_x = index[: (m - 1) * k].reshape(m - 1, k)
-    along_y = index[(m - 1) * k :].reshape(m, k - 1)
-    cells = np.stack([along_x[:, :-1], along_x[:, 1:], along_y[:-1], along_y[1:]], axis=-1)
-    return (low + high) / 2, cells.reshape(-1, 4)
+    return (low + high) / 2, points_of_cells(changes, m, k)
 
 
-def _chains(
+def _links(
     cells: Int[np.ndarray, "cells 4"], strength: Float[np.ndarray, " n"]
 ) -> list[list[int]]:
-    """Points of the same cell, the two strongest of it, linked one to the next."""
-    neighbours: dict[int, list[int]] = {}
+    """Pairs of points of the same cell, the two strongest of it."""
+    links = []
     for cell in cells[np.sum(cells >= 0, axis=1) >= 2]:
         usable = sorted((p for p in cell.tolist() if p >= 0), key=lambda p: -strength[p])
-        a, b = usable[:2]
-        if strength[b] >= 0:
-            neighbours.setdefault(a, []).append(b)
-            neighbours.setdefault(b, []).append(a)
-    chains, left = [], set(neighbours)
-    ends = [p for p in neighbours if len(neighbours[p]) == 1]
-    for start in ends + list(neighbours):  # closed ridges have no end: begin anywhere
-        if start not in left:
-            continue
-        chain, following = [], [start]
-        while following:
-            chain.append(following[0])
-            left.discard(following[0])
-            following = [p for p in neighbours[following[0]] if p in left]
-        if len(chain) > 2 and chain[0] in neighbours[chain[-1]]:
-            chain.append(chain[0])
-        chains.append(chain)
-    return chains
+        if strength[usable[1]] >= 0:
+            links.append(usable[:2])
+    return links
