@@ -1,4 +1,4 @@
-"""A small slice that is stopped as a process: `resumable_slice.py DIR` is killed after two chunks."""
+"""A small slice in a process that is killed: `resumable_slice.py DIR`, after two chunks."""
 
 import os
 import signal

@@ -120,11 +120,10 @@ def test_what_a_slice_cannot_be_asked():
 
 def test_great_circle():
     """Constant angle, on the shell; the norm goes linearly."""
-    angle, rotation = 2.9, np.linalg.qr(np.asarray(WEIGHT)[:, :8])[0]
-    circle = [np.cos, np.sin]
+    angle, (u, v, *_) = 2.9, np.linalg.qr(np.asarray(WEIGHT)[:, :8])[0]
+    a, b = 2 * u, 3 * (np.cos(angle) * u + np.sin(angle) * v)
     for s in (0.0, 0.25, 1.0, 1.3):
-        a, b = 2 * rotation[0], 3 * (np.cos(angle) * rotation[0] + np.sin(angle) * rotation[1])
-        expected = (2 + s) * sum(f(s * angle) * row for f, row in zip(circle, rotation[:2]))  # noqa: B905
+        expected = (2 + s) * (np.cos(s * angle) * u + np.sin(s * angle) * v)
         np.testing.assert_allclose(spherical_interpolation(a, b, s), expected, atol=1e-13)
 
 
@@ -134,8 +133,7 @@ def test_parallel_points_join_by_a_segment_and_have_derivatives():
         found = spherical_interpolation(a, b, 0.3)
         np.testing.assert_allclose(found, 0.7 * a + 0.3 * b, rtol=1e-12)
     slope = jax.jacfwd(lambda b: spherical_interpolation(a, b, 0.3))(a)
-    np.testing.assert_allclose(slope.reshape(4, 4), 0.3 * np.eye(4), atol=0.3)
-    assert np.isfinite(slope).all()
+    np.testing.assert_allclose(slope.reshape(4, 4), 0.3 * np.eye(4), atol=1e-12)
 
 
 def test_antiparallel_points_have_no_great_circle():
@@ -151,9 +149,7 @@ def test_antiparallel_points_have_no_great_circle():
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 15, 100])
 def test_samples_and_features_are_where_their_nodes_are(chunk_size):
-    grid = evaluate(
-        Linear(WEIGHT), PLANE, AXES, features=mean_and_square, chunk_size=chunk_size
-    )
+    grid = evaluate(Linear(WEIGHT), PLANE, AXES, features=mean_and_square, chunk_size=chunk_size)
     expected = decoded(lambda z: (np.asarray(WEIGHT) @ z.ravel()).reshape(4, 2))
     np.testing.assert_allclose(grid.samples, expected, rtol=1e-12, atol=1e-13)
     moments = np.stack([expected.mean((2, 3)), (expected**2).sum((2, 3))], axis=-1)
@@ -225,7 +221,10 @@ def test_keys_belong_to_nodes_and_not_to_chunks():
     ("changed", "message"),
     [
         ({"axes": (AXES[0],)}, "must hold two vectors, got 1"),
-        ({"axes": (AXES[0], AXES[1][::-1])}, r"`axes\[1\]` must hold finite numbers that increase"),
+        (
+            {"axes": (AXES[0], AXES[1][::-1])},
+            r"`axes\[1\]` .* numbers that increase",
+        ),
         ({"axes": (AXES[0], np.array([0, np.nan]))}, r"`axes\[1\]` must hold finite"),
         ({"chunk_size": 0}, "`chunk_size` must be at least 1, got 0"),
         ({"keep_samples": False}, "would leave nothing"),
@@ -314,7 +313,7 @@ def cut(path):
 
 def flip(path):
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[-1] ^= 1
     path.write_bytes(data)
 
 
@@ -322,7 +321,7 @@ def flip(path):
     ("name", "damage", "again"),
     [
         ("samples.npy", cut, [1, 2, 3]),
-        ("features.npy", flip, [1]),
+        ("features.npy", flip, [3]),
         ("samples.npy", lambda path: path.unlink(), [0, 1, 2, 3]),
         ("features.npy", lambda path: path.write_bytes(b""), [0, 1, 2, 3]),
         ("chunks.npy", cut, [0, 1, 2, 3]),
@@ -334,19 +333,9 @@ def test_damaged_chunks_are_computed_again(tmp_path, chunks_written, name, damag
     whole = [np.array(a) for a in run(tmp_path)[1:]]
     del chunks_written[:]
     damage(tmp_path / name)
-    assert_same((None, *load_or_none(tmp_path, name)), (None, None, None))
     assert_same(run(tmp_path), (None, *whole))
     assert chunks_written == again
     assert_same(load_slice(tmp_path), (None, *whole))
-
-
-def load_or_none(directory, name):
-    """What a reader makes of the damaged file; the flipped bit alone it cannot see."""
-    try:
-        load_slice(directory)
-    except ValueError:
-        return None, None
-    return None, None
 
 
 def scaled_by(weight, scale):
@@ -370,10 +359,9 @@ def test_the_directory_of_another_run_is_refused(tmp_path):
         {"features": jnp.ravel},
         {"keep_samples": False},
     ]
-    for k, other in enumerate(others):
+    for other in others:
         with pytest.raises(ValueError, match="belongs to a slice of other data or settings"):
             run(tmp_path, **base | other)
-            pytest.fail(f"number {k}")
     (tmp_path / "slice.sha256").unlink()
     with pytest.raises(ValueError, match="is not empty, and holds no run of a slice"):
         run(tmp_path, **base)
