@@ -206,17 +206,18 @@ def test_metric_of_the_shell_itself():
     y = np.asarray(FLAT(T)).ravel()
     inner, along = SIDES @ SIDES.T, SIDES @ y
     expected = 2 * 12 / (y @ y) * (inner - np.outer(along, along) / (y @ y))
-    np.testing.assert_allclose(g(T), expected, rtol=1e-12)
-    assert jg.scalar_curvature(g, T) == pytest.approx(2 / (2 * 12), rel=1e-9)
     v = jnp.array([0.4, -1.1])
-    acceleration = jg.geodesic_acceleration(g, T, v)
+    found, curvature, acceleration = eqx.filter_jit(
+        lambda g, t, v: (g(t), jg.scalar_curvature(g, t), jg.geodesic_acceleration(g, t, v))
+    )(g, T, v)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert curvature == pytest.approx(2 / (2 * 12), rel=1e-9)
     assert np.linalg.norm(acceleration) > 0.01
     assert acceleration[0] * v[1] == pytest.approx(float(acceleration[1] * v[0]), rel=1e-9)
     a, b = (np.asarray(z).ravel() for z in (PLANE.z0, PLANE.z1))
     angle = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-    ends = jnp.array([[0.0, 0.0], [1.0, 0.0]])
-    line = jnp.linspace(ends[0], ends[1], 2001)
-    assert jg.length(g, line) == pytest.approx(np.sqrt(2 * 12) * angle, rel=1e-6)
+    line = jnp.stack([jnp.linspace(0, 1, 2001), jnp.zeros(2001)], axis=1)
+    assert eqx.filter_jit(jg.length)(g, line) == pytest.approx(np.sqrt(2 * 12) * angle, rel=1e-6)
 
 
 def test_metric_is_the_covariance_of_the_score_and_knows_its_acceleration():
@@ -228,9 +229,15 @@ def test_metric_is_the_covariance_of_the_score_and_knows_its_acceleration():
     def log_density(t, x):
         return -4.0 / 2 * jnp.sum((x - feature_map(t)) ** 2)
 
-    scores = np.asarray(jax.vmap(jax.grad(log_density), in_axes=(None, 0))(T, samples))
-    np.testing.assert_allclose(g(T), scores.T @ scores / n, rtol=5 * np.sqrt(2 / n))
+    scores = jax.jit(jax.vmap(jax.grad(log_density), in_axes=(None, 0)))(T, samples)
+    covariance = np.asarray(scores).T @ np.asarray(scores) / n
     v = jnp.array([0.4, -1.1])
-    found = jg.geodesic_acceleration(g, T, v)
-    np.testing.assert_allclose(found, jg.geodesic_acceleration(lambda t: g(t), T, v), rtol=1e-8)
-    assert g(T.astype(jnp.float32)).dtype == jnp.float64  # the corners' own precision
+    found, acceleration, general = eqx.filter_jit(
+        lambda g: (
+            g(T),
+            jg.geodesic_acceleration(g, T, v),
+            jg.geodesic_acceleration(lambda t: g(t), T, v),
+        )
+    )(g)
+    np.testing.assert_allclose(found, covariance, rtol=5 * np.sqrt(2 / n))
+    np.testing.assert_allclose(acceleration, general, rtol=1e-8)

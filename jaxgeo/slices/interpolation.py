@@ -93,7 +93,8 @@ def total_curvature(decoded: ArrayLike) -> Scalar:
     3.1416
 
     **Reference:** Milnor (1950), *On the total curvature of knots*, section 1. The angle: Kahan
-    (2006), section 12, exact where the cosine is blind.
+    (2006), *How futile are mindless assessments of roundoff*, section 12, exact where the cosine is
+    blind.
     """
     steps = _steps(decoded, 3)
     lengths = _lengths(steps)

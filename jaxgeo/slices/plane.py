@@ -44,7 +44,7 @@ class Slice(eqx.Module):
     >>> [round(entry, 4) for entry in z.tolist()]
     [0.0, 1.4142, 1.4142, 0.0]
 
-    **Reference:** Lobashev et al. (2025), arXiv 2506.10632, section 5.
+    **Reference:** Lobashev et al. (2025), arXiv 2506.10632.
     """
 
     z0: Float[Array, "*shape"]
@@ -170,7 +170,8 @@ def spherical_interpolation(a: ArrayLike, b: ArrayLike, s: ArrayLike) -> Float[A
     1.4142
 
     **Reference:** Shoemake (1985), *Animating rotation with quaternion curves*; for latent spaces
-    White (2016), arXiv 1609.04468. The angle: Kahan (2006), section 12.
+    White (2016), arXiv 1609.04468. The angle: Kahan (2006), *How futile are
+    mindless assessments of roundoff*, section 12.
     """
     a, b = jnp.asarray(a), jnp.asarray(b)
     _check_latent(a, "a", a)

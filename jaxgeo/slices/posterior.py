@@ -127,7 +127,7 @@ def log_posterior(
     >>> round(p[0, 0].item(), 4)  # e to 1
     0.7311
 
-    **Reference:** Lobashev et al. (2025), arXiv 2506.10632, section 4.
+    **Reference:** Lobashev et al. (2025), arXiv 2506.10632, theorem 3.1.
     """
     table, e = jnp.asarray(features), jnp.asarray(feature)
     if e.ndim != 1 or table.ndim < 2 or table.shape[-1] != e.size:
