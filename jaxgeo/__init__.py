@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from jaxgeo import plotting as plotting
     from jaxgeo import problems as problems
     from jaxgeo import reconstruction as reconstruction
+    from jaxgeo import slices as slices
     from jaxgeo import systems as systems
     from jaxgeo.geodesics.graphs import graph_path as graph_path
     from jaxgeo.geodesics.neural import NeuralGeodesic as NeuralGeodesic
@@ -105,6 +106,7 @@ _MODULES = (
     "plotting",
     "problems",
     "reconstruction",
+    "slices",
     "systems",
 )
 _LAZY = {

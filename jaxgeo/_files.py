@@ -1,5 +1,6 @@
 """Files of a user: arrays in, reports out; what cannot be read or written is a `ValueError`."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Any
 import numpy as np
 
 
-def load_array(path: str | Path) -> np.ndarray:
-    """The array of numbers in a .npy file. Pickled objects are never loaded."""
+def load_array(path: str | Path, *, in_memory: bool = True) -> np.ndarray:
+    """The array of numbers in a .npy file, or a map of it. Pickled objects are never loaded."""
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{str(path)!r} is not a .npy file that can be read: {error}") from error
     if not isinstance(array, np.ndarray):
@@ -42,6 +43,24 @@ def write_json(path: Path, content: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
     os.replace(partial, path)
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file so that it is there whole or not at all."""
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as stream:
+        np.save(stream, array, allow_pickle=False)
+    os.replace(partial, path)
+
+
+def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """What a .npy file begins with, before the numbers in the order of the last index."""
+    stream = io.BytesIO()
+    described = {
+        "descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape,
+    }  # fmt: skip
+    np.lib.format.write_array_header_1_0(stream, described)
+    return stream.getvalue()
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:

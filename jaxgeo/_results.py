@@ -35,6 +35,7 @@ class RESULTS(diffrax.RESULTS):
         "geodesics of one length join the ends."
     )
     left_domain = "The curve left the domain in which the metric is known."
+    no_boundary = "Both ends of the segment have one label, so no boundary was looked for."
     overfitted = (
         "The fit does better on the samples it saw than on those held out: its posterior is too "
         "sharp, so its metric is too large. Give more samples, or a simulator to stream from."

@@ -213,15 +213,16 @@ def fingerprint(*arrays: np.ndarray, **settings: Any) -> str:
     return digest.hexdigest()
 
 
-def claim(directory: Path | None, mark: str) -> None:
+def claim(directory: Path | None, mark: str, kind: str = "fit") -> None:
     """Make the checkpoint directory this fit's own, or refuse one that is another fit's."""
     if directory is None:
         return
     directory.mkdir(parents=True, exist_ok=True)
-    file = directory / "fit.sha256"
-    if file.exists() and file.read_text().strip() != mark:
+    file = directory / f"{kind}.sha256"
+    if not file.exists():
+        file.write_text(mark + "\n")
+    elif file.read_text().strip() != mark:
         raise ValueError(
-            f"the checkpoint in {str(directory)!r} belongs to a fit of other data or settings: "
+            f"the checkpoint in {str(directory)!r} belongs to a {kind} of other data or settings: "
             "give another directory, or remove this one"
         )
-    file.write_text(mark + "\n")

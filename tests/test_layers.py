@@ -15,6 +15,7 @@ ROOMS = (
     "report",
     "plotting",
     "phases",
+    "slices",
     "distributions",
     "geodesics",
     "models",
