@@ -15,4 +15,9 @@ from jaxgeo.plotting.latent import latent_map as latent_map
 from jaxgeo.plotting.maps import Curve as Curve
 from jaxgeo.plotting.maps import geodesic_map as geodesic_map
 from jaxgeo.plotting.maps import metric_map as metric_map
+from jaxgeo.plotting.slices import box_counts as box_counts
+from jaxgeo.plotting.slices import growth as growth
+from jaxgeo.plotting.slices import image_map as image_map
+from jaxgeo.plotting.slices import phase_map as phase_map
+from jaxgeo.plotting.slices import zoom_strip as zoom_strip
 from jaxgeo.plotting.training import training_history as training_history
