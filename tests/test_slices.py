@@ -347,9 +347,10 @@ def test_the_directory_of_another_run_is_refused(tmp_path):
     base = {"generator": lambda z, key: scaled_by(WEIGHT, 2.0)(z), "key": key}
     run(tmp_path, **base)
     run(tmp_path, **base | {"generator": lambda z, key: scaled_by(WEIGHT, 2.0)(z)})
+    near = WEIGHT.at[0, 0].add(1e-9)
     others = [
         {"generator": lambda z, key: scaled_by(WEIGHT, 3.0)(z)},
-        {"generator": lambda z, key: scaled_by(WEIGHT.at[0, 0].add(1e-9), 2.0)(z)},
+        {"generator": lambda z, key: scaled_by(near, 2.0)(z)},
         {"generator": lambda z, key: scaled_by(WEIGHT, 2.0)(z) ** 1},
         {"plane": Slice(PLANE.z0, PLANE.z1, PLANE.z2, renormalize=False)},
         {"plane": Slice(PLANE.z0 + 1e-9, PLANE.z1, PLANE.z2)},

@@ -1,8 +1,14 @@
-"""Models that own a latent space: variational autoencoders, plain, Hamiltonian and Riemannian."""
+"""Models trained on samples: variational autoencoders, plain, Hamiltonian and Riemannian;
+diffusion models; classifiers."""
 
 from jaxgeo.models.centroids import kmeans_centroids as kmeans_centroids
 from jaxgeo.models.centroids import medoid_indices as medoid_indices
 from jaxgeo.models.centroids import nearest_neighbor_distance as nearest_neighbor_distance
+from jaxgeo.models.classifier import Classifier as Classifier
+from jaxgeo.models.classifier import fit_classifier as fit_classifier
+from jaxgeo.models.diffusion import DiffusionModel as DiffusionModel
+from jaxgeo.models.diffusion import convolutional_denoiser as convolutional_denoiser
+from jaxgeo.models.diffusion import dense_denoiser as dense_denoiser
 from jaxgeo.models.fit import Encoded as Encoded
 from jaxgeo.models.fit import ModelFit as ModelFit
 from jaxgeo.models.fit import encode_samples as encode_samples
@@ -19,7 +25,9 @@ from jaxgeo.models.hvae import Dynamics as Dynamics
 from jaxgeo.models.networks import Decoder as Decoder
 from jaxgeo.models.networks import Encoder as Encoder
 from jaxgeo.models.networks import FactorNetwork as FactorNetwork
+from jaxgeo.models.networks import in_precision as in_precision
 from jaxgeo.models.networks import lower_triangular as lower_triangular
+from jaxgeo.models.objectives import Denoising as Denoising
 from jaxgeo.models.objectives import Evidence as Evidence
 from jaxgeo.models.objectives import MaximumMeanDiscrepancy as MaximumMeanDiscrepancy
 from jaxgeo.models.objectives import MutualInformation as MutualInformation

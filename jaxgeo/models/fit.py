@@ -1,6 +1,7 @@
-"""The training of every model with a latent space."""
+"""The training of every model: with a latent space, or of diffusion."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,14 +13,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxgeo._results import RESULTS
+from jaxgeo.models.diffusion import DiffusionModel
 from jaxgeo.models.hvae import HVAE, RHVAE
 from jaxgeo.models.objectives import (
     Criticised,
+    Denoising,
     Evidence,
     MaximumMeanDiscrepancy,
     MutualInformation,
     Objective,
     Reconstruction,
+    denoising_loss,
     discrepancy_loss,
     information_loss,
     negative_elbo,
@@ -29,7 +33,7 @@ from jaxgeo.models.objectives import (
 from jaxgeo.models.vae import VAE, draw
 from jaxgeo.training import Schedule, Trace, claim, fingerprint, minimize
 
-Model = TypeVar("Model", VAE, HVAE, RHVAE)
+Model = TypeVar("Model", VAE, HVAE, RHVAE, DiffusionModel)
 
 
 class ModelFit(NamedTuple):
@@ -61,15 +65,16 @@ def fit(
     progress: bool = True,
     throw: bool = True,
 ) -> ModelFit:
-    r"""Train a VAE, HVAE or RHVAE on samples, by Adam on (minus) its evidence lower bound.
+    r"""Train a model on samples by Adam: a VAE, HVAE or RHVAE on (minus) its evidence lower bound,
+    a `DiffusionModel` on the error of its denoising.
 
     **Arguments:**
 
     - `model`: as it is; it is not changed.
     - `samples`: `(n, *shape)`.
-    - `key`: for batches, draws of the posterior, and which samples are held out.
-    - `objective`: `Evidence()` if not given, for all; `Reconstruction`,
-      `MaximumMeanDiscrepancy` and `MutualInformation` for a `VAE`.
+    - `key`: for batches, draws of posteriors or noise, and which samples are held out.
+    - `objective`: `Evidence()` if not given, or `Denoising()` for a `DiffusionModel`;
+      `Reconstruction`, `MaximumMeanDiscrepancy` and `MutualInformation` are for a `VAE`.
     - `held_out`: samples to validate on; a tenth of `samples`, at random, if not given.
     - `steps`, `batch_size`, `learning_rate`: of Adam, the rate falling to zero on a cosine,
       gradients clipped to a norm of 1, batches drawn with replacement.
@@ -84,19 +89,17 @@ def fit(
     `nonfinite` if no validation was finite.
 
     **Cost:** `steps` gradients of a batch: for a VAE one encoding and decoding a sample, for
-    Hamiltonian models `n_leapfrog` + 1 gradients of the decoder beside, and their gradients.
+    Hamiltonian models `n_leapfrog` + 1 gradients of the decoder beside, and their gradients; for
+    a diffusion model one denoising.
     """
     data = jnp.asarray(samples)
     if data.ndim < 2 or len(data) < 2:
         raise ValueError(f"`samples` must have shape (n, ...), n ≥ 2, got {data.shape}.")
-    for name, value in (("steps", steps), ("batch_size", batch_size), ("every", every)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
+    if isinstance(model, DiffusionModel) and data.shape[1:] != model.shape:
+        raise ValueError(f"the model is of samples of {model.shape}, got {data.shape[1:]}.")
     key_split, key_train, key_critic = jax.random.split(key, 3)
     if held_out is None:
-        order = jax.random.permutation(key_split, len(data))
-        cut = max(1, len(data) // 10)
-        data, unseen = data[order[cut:]], data[order[:cut]]
+        data, unseen = held_apart(data, key_split)
     else:
         unseen = jnp.asarray(held_out)
         if unseen.shape[1:] != data.shape[1:]:
@@ -109,27 +112,63 @@ def fit(
             f"and {len(unseen)}."
         )
     loss, trained, constants = _problem(model, objective, data, key_critic)
-    schedule = Schedule(steps, learning_rate, batch_size, every, patience)
-    start = map(np.asarray, jax.tree.leaves(nnx.state(trained, nnx.Param)))
-    mark = fingerprint(
-        np.asarray(data), np.asarray(unseen), np.asarray(jax.random.key_data(key)), *start,
-        schedule=schedule, objective=repr(objective),
+    fitted = train(
+        loss, trained, data, unseen, constants=constants, key=key_train,
+        schedule=Schedule(steps, learning_rate, batch_size, every, patience),
+        label=type(model).__name__, progress=progress, checkpoint=checkpoint, throw=throw,
+        settings=(objective, getattr(model, "schedule", None)),
     )  # fmt: skip
-    claim(checkpoint, mark)
+    if isinstance(fitted.model, Criticised):
+        return fitted._replace(model=fitted.model.vae)
+    return fitted
+
+
+def held_apart(data: Any, key: Array) -> tuple[Any, Any]:
+    """Rows to train on, and a tenth to validate on."""
+    n = len(jax.tree.leaves(data)[0])
+    order = jax.random.permutation(key, n)
+    cut = max(1, n // 10)
+    return tuple(jax.tree.map(lambda a, o=o: a[o], data) for o in (order[cut:], order[:cut]))  # type: ignore[return-value]
+
+
+def train(
+    loss: Callable[..., Array],
+    model: nnx.Module,
+    data: Any,
+    unseen: Any,
+    *,
+    constants: Any,
+    key: Array,
+    schedule: Schedule,
+    settings: Any,
+    checkpoint: Path | None,
+    throw: bool,
+    **shown: Any,
+) -> ModelFit:
+    """`minimize` a random loss over rows of `data`. The checkpoint belongs to these arrays, the
+    model as it is, the schedule, and whatever else `settings` name."""
+    for name in ("steps", "batch_size", "every"):
+        if getattr(schedule, name) < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {getattr(schedule, name)}.")
+    arrays = map(np.asarray, jax.tree.leaves((data, unseen, jax.random.key_data(key), model)))
+    claim(checkpoint, fingerprint(*arrays, schedule=schedule, settings=repr(settings)))
     trained, trace = minimize(
-        loss, trained, data, unseen, constants=constants, key=key_train, random=True,
-        schedule=schedule,
-        label=type(model).__name__, progress=progress, checkpoint=checkpoint,
+        loss, model, data, unseen, constants=constants, key=key, random=True, schedule=schedule,
+        checkpoint=checkpoint, **shown,
     )  # fmt: skip
     finite = bool(np.any(np.isfinite(trace.held_out_loss)))
     result = RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite)
-    best = trained.vae if isinstance(trained, Criticised) else trained
-    fitted = ModelFit(best, {"loss": trace}, result)
+    fitted = ModelFit(trained, {"loss": trace}, result)
     return result.error_if(fitted, result != RESULTS.successful) if throw else fitted
 
 
 def _problem(model: Any, objective: Objective | None, data: Array, key: Array) -> Any:
     """The loss, what it trains, and its constants."""
+    if isinstance(model, DiffusionModel):
+        objective = Denoising() if objective is None else objective
+        if not isinstance(objective, Denoising):
+            raise ValueError(f"a diffusion model takes no other objective, got {objective}.")
+        return denoising_loss, model, objective
     objective = Evidence() if objective is None else objective  # an empty one is false
     if isinstance(model, HVAE | RHVAE):
         if objective != Evidence():
@@ -145,7 +184,7 @@ def _problem(model: Any, objective: Objective | None, data: Array, key: Array) -
         case MutualInformation():
             critic = Criticised(model, data, objective.width, key=key)
             return information_loss, critic, objective
-    raise ValueError(f"`objective` must be one of {Objective}, got {objective!r}.")
+    raise ValueError(f"`objective` of a VAE must be one of {Objective}, got {objective!r}.")
 
 
 class Encoded(NamedTuple):

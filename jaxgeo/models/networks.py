@@ -3,15 +3,19 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from jaxgeo._typing import Point
 from jaxgeo.likelihoods import Likelihood, bounded
+
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 class Perceptron(nnx.Module):
@@ -181,3 +185,44 @@ def lower_triangular(
         raise ValueError(f"`below` must have shape ({d * (d - 1) // 2},), got {below.shape}.")
     rows, columns = jnp.tril_indices(d, -1)
     return jnp.diag(diagonal).at[rows, columns].set(below)
+
+
+def checked_samples(samples: ArrayLike) -> np.ndarray:
+    """Samples `(n, *shape)` in double precision, or a `ValueError`."""
+    data = np.asarray(samples, float)
+    if data.ndim < 2 or len(data) < 2:
+        raise ValueError(f"`samples` must have shape (n, ...), n ≥ 2, got {data.shape}.")
+    return data
+
+
+def standardisation(samples: ArrayLike) -> tuple[np.ndarray, float, np.ndarray]:
+    """The mean of every entry, the deviation of all of them, and the samples standardised by
+    these: with one spread for all, lengths keep their proportions."""
+    data = checked_samples(samples)
+    center = data.mean(axis=0)
+    spread = float(np.sqrt(np.mean((data - center) ** 2)))
+    if not (np.isfinite(spread) and spread > 0):
+        raise ValueError(f"`samples` must be finite and differ, their deviation is {spread}.")
+    return center, spread, (data - center) / spread
+
+
+def in_precision(model: Model, dtype: DTypeLike) -> Model:
+    """A model with its numbers cast to another precision, in which it then computes.
+
+    **Arguments:** `model`, any network here, trained or not; `dtype`, float16, bfloat16, float32
+    or float64.
+
+    **Returns:** a model, to be given points of that dtype. **Fails:** `ValueError` if `dtype` is
+    no floating type, or float64 where jax has it disabled.
+    """
+    wanted = jnp.dtype(dtype)
+    if not jnp.issubdtype(wanted, jnp.floating) or jax.dtypes.canonicalize_dtype(wanted) != wanted:
+        raise ValueError(
+            f"`dtype` must be a floating type that jax has enabled, got {wanted}: for float64 "
+            "set jax_enable_x64."
+        )
+
+    def cast(leaf: Array) -> Array:
+        return leaf.astype(wanted) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, model)

@@ -5,9 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
 from jaxgeo._typing import Point, Scalar
+from jaxgeo.models.diffusion import EARLIEST, DiffusionModel
 from jaxgeo.models.hvae import HVAE, RHVAE
 from jaxgeo.models.networks import Perceptron
 from jaxgeo.models.vae import VAE, draw, kl_divergence
@@ -62,7 +64,24 @@ class Reconstruction(NamedTuple):
     """
 
 
-Objective = Evidence | Reconstruction | MaximumMeanDiscrepancy | MutualInformation
+class Denoising(NamedTuple):
+    r"""$\mathbb{E}\,\lVert D(x_t, t) - x_0\rVert^2 / \mathbb{E}\,\lVert c\,\rVert^2$ of a
+    `DiffusionModel`, with c its `error_scale`: 1 at all times before training.
+
+    Times are drawn by $\log\sigma/\alpha \sim N$, cut off at the ends of the schedule, one in
+    each of as many equally likely intervals as a batch has samples.
+
+    - `center`, `deviation`: of that normal law.
+
+    Karras et al. (2022), eq. 8 and table 1; Kingma et al. (2021), *Variational diffusion models*,
+    for the strata.
+    """
+
+    center: float = 0.5
+    deviation: float = 1.5
+
+
+Objective = Evidence | Reconstruction | MaximumMeanDiscrepancy | MutualInformation | Denoising
 
 
 class Criticised(nnx.Module):
@@ -177,3 +196,31 @@ def information_loss(
     information = jnp.mean(joint) - jnp.mean(jnp.exp(apart - 1))
     mean = jnp.mean(objective.beta * terms.divergence - terms.log_likelihood)
     return mean - objective.alpha * information
+
+
+def denoising_times(
+    model: DiffusionModel, n: int, objective: Denoising, key: Array
+) -> Float[Array, " n"]:
+    """`n` times as `Denoising` draws them, rising."""
+    schedule, dtype = model.schedule, model.center[...].dtype
+    ends = jnp.log(schedule.noise_ratio(jnp.asarray([EARLIEST, 1.0], dtype)))
+    low, high = ndtr((ends - objective.center) / objective.deviation)
+    u = (jnp.arange(n) + jax.random.uniform(key, (n,), dtype)) / n
+    normal = ndtri((low + (high - low) * u).astype(dtype))
+    level = jnp.clip(objective.center + objective.deviation * normal, ends[0], ends[1])
+    return schedule.time(jnp.exp(level))
+
+
+def denoising_loss(model: DiffusionModel, x: Array, objective: Denoising, key: Array) -> Scalar:
+    """`Denoising`, over a batch."""
+    key_time, key_noise = jax.random.split(key)
+    times = denoising_times(model, len(x), objective, key_time)
+
+    def one(x: Array, t: Scalar, key: Array) -> Scalar:
+        data = model.standardise(x)
+        noise = jax.random.normal(key, data.shape, data.dtype)
+        noised = model.schedule.alpha(t) * data + model.schedule.sigma(t) * noise
+        errors = model(noised, t) - data
+        return jnp.sum(errors**2) / jnp.sum(model.error_scale(t) ** 2)
+
+    return jnp.mean(jax.vmap(one)(x, times, jax.random.split(key_noise, len(x))))

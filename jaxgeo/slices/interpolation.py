@@ -92,9 +92,9 @@ def total_curvature(decoded: ArrayLike) -> Scalar:
     >>> round(total_curvature(corners).item(), 4)
     3.1416
 
-    **Reference:** Milnor (1950), *On the total curvature of knots*, section 1. The angle: Kahan
-    (2006), *How futile are mindless assessments of roundoff*, section 12, exact where the cosine is
-    blind.
+    **Reference:** Milnor (1950), *On the total curvature of knots*, section 1. The angle, exact
+    where the cosine is blind: Kahan (2006), *How futile are mindless assessments of roundoff*,
+    section 12.
     """
     steps = _steps(decoded, 3)
     lengths = _lengths(steps)
