@@ -10,7 +10,7 @@ class Julia(eqx.Module):
     """Whether the orbit of z² + c stays bounded: its boundary is the Julia set."""
 
     c: jax.Array
-    iterations: jax.Array | int = 300
+    iterations: jax.Array | int = 150
 
     def __call__(self, point):
         def step(_, z):

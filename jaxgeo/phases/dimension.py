@@ -53,8 +53,9 @@ def box_dimension(
     grids of boxes, shifted by a sequence that fills their sides evenly. On a grid only boxes
     count whose centre is in it: the others see too little of a set that goes on outside. Scales
     go up by √2 from one cell, or from where there are 8 points a box, to half of the set's
-    extent, the longest side of the box about it. The fit is over those from 6 cells to an eighth
-    of the extent, which takes grids of some 130 nodes a side.
+    extent, the longest side of the box about it; those at which some grid counts nothing are left
+    out. The fit is over those from 6 cells to an eighth of the extent, which takes grids of some
+    130 nodes a side.
 
     The error has four parts, added in squares: that of the fit; the scatter over the grids of
     boxes; and, for counts at different scales are not independent, that of local slopes taken as
@@ -64,8 +65,8 @@ def box_dimension(
 
     **Arguments:**
 
-    - `boundary`: integers `(n₁, n₂)`, labels at the nodes of a grid of square cells; or truth
-      values `(n₁, …, n_d)`, a set of cells; or floats `(n, d)`, points.
+    - `boundary`: integers `(n₁, …, n_d)`, labels at the nodes of a grid of cubic cells; or truth
+      values `(n₁, …, n_d)`, a set of such cells; or floats `(n, d)`, points.
     - `smallest`, `largest`: the range of the fit, in cells or units of the points, if it is not
       to be chosen as above. Points without `smallest` are fitted from where boxes hold 8.
 
@@ -90,11 +91,9 @@ def box_dimension(
     extent = float(np.ptp(points, axis=0).max()) + unit
     if extent == 0:
         raise ValueError(f"`boundary` must hold points that differ, got {len(points)} of them.")
-    scales = _scales(extent, unit)
-    by_grid = np.array([_counts(points, scale, window) for scale in scales])
-    if window is None:
-        enough = by_grid.mean(axis=1) * CROWD <= len(points)
-        scales, by_grid = scales[enough], by_grid[enough]
+    scales, by_grid = _count(points, extent, window)
+    seen = np.all(by_grid > 0, axis=1)
+    scales, by_grid = scales[seen], by_grid[seen]
     counts = by_grid.mean(axis=1)
     low = smallest if smallest is not None else SMALLEST * unit
     high = largest if largest is not None else LARGEST * extent
@@ -134,18 +133,35 @@ def _as_points(
     return points, window
 
 
-def _mixed(labels: Int[np.ndarray, "n m"]) -> Bool[np.ndarray, "n-1 m-1"]:
+def _mixed(labels: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
     """Cells whose corners have more than one label."""
-    corners = [labels[:-1, :-1], labels[1:, :-1], labels[:-1, 1:], labels[1:, 1:]]
-    return np.max(corners, axis=0) != np.min(corners, axis=0)
+    low = high = labels
+    for axis, n in enumerate(labels.shape):
+        low, high = (
+            extreme(np.take(x, range(n - 1), axis), np.take(x, range(1, n), axis))
+            for extreme, x in ((np.minimum, low), (np.maximum, high))
+        )
+    return low != high
 
 
-def _scales(extent: float, unit: float) -> Float[np.ndarray, " n"]:
-    """Sides of boxes, by steps of √2; of cells, whole numbers of them."""
-    if unit == 0:
-        return extent * 2.0 ** np.arange(-30, -0.5, 0.5)
-    steps = np.arange(0, 2 * np.log2(max(extent, 4) / 2) + 0.01)
-    return np.unique(np.round(2 ** (steps / 2)))
+def _count(
+    points: Float[np.ndarray, "n d"], extent: float, window: Int[np.ndarray, " d"] | None
+) -> tuple[Float[np.ndarray, " scales"], Float[np.ndarray, "scales grids"]]:
+    """Sides of boxes, by steps of √2, and the counts of each; cells have whole numbers of them."""
+    if window is not None:
+        steps = np.arange(0, 2 * np.log2(max(extent, 4) / 2) + 0.01)
+        scales = np.unique(np.round(2 ** (steps / 2)))
+        return scales, np.array([_counts(points, scale, window) for scale in scales])
+    sides: list[float] = []
+    found: list[np.ndarray] = []
+    scale = extent / 2
+    deepest = extent * 0.5 ** min(40, 60 // points.shape[1])  # or numbers of boxes overflow
+    while not found or (found[-1].mean() * CROWD <= len(points) and scale > deepest):
+        sides.append(scale)
+        found.append(_counts(points, scale, window))
+        scale /= 2**0.5
+    # the last has too few
+    return np.array(sides[-2::-1]), np.array(found[-2::-1]).reshape(-1, N_OFFSETS)
 
 
 def _counts(

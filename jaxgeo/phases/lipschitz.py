@@ -244,14 +244,16 @@ def growth_exponent(
     result = worst(found.result)
     flat = ~jnp.all(found.value > 0)
     result = RESULTS.where((result == RESULTS.successful) & flat, RESULTS.nonfinite, result)
-    exponent, error = float("nan"), float("nan")
-    x, y = -np.log(np.asarray(r, float)), np.log(np.asarray(found.value, float))
-    order = np.argsort(x)
-    if bool(result == RESULTS.successful):
-        exponent, error = fit_slope(x[order], y[order])
-    elif throw:
+    if throw:
         result = result.error_if(result, result != RESULTS.successful)
-    return GrowthExponent(exponent, error, r, found.value, np.diff(y) / np.diff(x), result)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x, y = -np.log(np.asarray(r, float)), np.log(np.asarray(found.value, float))
+        slopes = np.diff(y) / np.diff(x)
+    exponent, error = float("nan"), float("nan")
+    if bool(result == RESULTS.successful):
+        order = np.argsort(x)
+        exponent, error = fit_slope(x[order], y[order])
+    return GrowthExponent(exponent, error, r, found.value, slopes, result)
 
 
 @eqx.filter_jit

@@ -45,9 +45,9 @@ def regions(labels: ArrayLike, axes: Sequence[ArrayLike] | None = None) -> Regio
 
     **Example:**
 
-    >>> found = regions([[0, 0, 1], [0, 2, 0]])
+    >>> found = regions(np.array([[0, 0, 1], [0, 2, 0]]))
     >>> found.labels.tolist(), found.areas.tolist()
-    ([0, 0, 1, 2], [3.0, 1.0, 1.0, 1.0])
+    ([0, 1, 2, 0], [3.0, 1.0, 1.0, 1.0])
     """
     grid = as_labels(labels)
     if grid.size == 0 or grid.ndim == 0:
@@ -56,8 +56,8 @@ def regions(labels: ArrayLike, axes: Sequence[ArrayLike] | None = None) -> Regio
     number = np.arange(grid.size).reshape(grid.shape)
     pairs = []
     for axis in range(grid.ndim):
-        beside = [np.take(number, range(s, e), axis) for s, e in _both(grid.shape[axis])]
-        pairs.append(np.stack([nodes.ravel() for nodes in beside]))
+        rows = np.moveaxis(number, axis, 0)
+        pairs.append(np.stack([rows[:-1].ravel(), rows[1:].ravel()]))
     first, second = np.concatenate(pairs, axis=1)
     joined = grid.ravel()[first] == grid.ravel()[second]
     edges = (np.ones(joined.sum(), bool), (first[joined], second[joined]))
@@ -69,10 +69,6 @@ def regions(labels: ArrayLike, axes: Sequence[ArrayLike] | None = None) -> Regio
     place = np.empty(count, int)
     place[order] = np.arange(count)
     return Regions(place[numbers].reshape(grid.shape), of_regions[order], areas[order])
-
-
-def _both(n: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (0, n - 1), (1, n)
 
 
 def _cells(axes: Sequence[ArrayLike], shape: tuple[int, ...]) -> np.ndarray:

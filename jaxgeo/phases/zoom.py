@@ -83,15 +83,17 @@ def zoom_series(
         raise ValueError(f"`factor` must be greater than 1, got {factor}.")
     if n < 2 or (levels is not None and levels < 1):
         raise ValueError(f"`n` must be at least 2 and `levels` 1, got {n} and {levels}.")
-    centre = np.asarray(boundary_point(label, start, end).before)
-    size = float(np.linalg.norm(np.asarray(end - start, float))) if width is None else width
+    centre = np.asarray(boundary_point(label, start, end).before).astype(float)
+    size = float(np.linalg.norm(np.asarray(end - start).astype(float))) if width is None else width
     found: list[ZoomLevel] = []
     while levels is None or len(found) < levels:
         window = size / factor ** len(found)
-        if not window / (n - 1) >= resolution(np.abs(centre).max() + window / 2, start.dtype):
+        if not window / (n - 1) >= resolution(
+            float(np.abs(centre).max()) + window / 2, start.dtype
+        ):
             break
         offsets = np.linspace(-window / 2, window / 2, n)
-        x, y = ((float(c) + offsets).astype(start.dtype) for c in centre)
+        x, y = ((c + offsets).astype(start.dtype) for c in centre)
         labels = np.asarray(on_grid(label, (x, y), chunk_size=chunk_size)).astype(int)
         found.append(ZoomLevel((x, y), labels, bool(np.any(labels != labels[0, 0]))))
     if not found:
