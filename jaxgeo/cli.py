@@ -1,4 +1,4 @@
-"""The command line: `jaxgeo demo ising`, `jaxgeo demo latent` and `jaxgeo reconstruct`."""
+"""The command line: `jaxgeo demo ising`, `latent` and `diffusion`, and `jaxgeo reconstruct`."""
 
 import json
 from pathlib import Path
@@ -97,26 +97,71 @@ def demo_latent(
     from jaxgeo import demos
 
     try:
-        data = None
-        if samples is not None:
-            kinds = None if classes is None else load_array(classes)
-            data = demos.own_samples(load_array(samples), kinds, _likelihood(likelihood))
-        elif classes is not None or likelihood is not None:
-            raise ValueError(
-                "classes and likelihood belong to samples of your own: give --samples"
-            )
+        data = _own_samples(samples, classes, likelihood)
         if min(pairs, steps, flow_steps) < 1:
             raise ValueError(
                 f"pairs, steps and flow steps must be ≥ 1, got {pairs}, {steps}, {flow_steps}"
             )
         facts = demos.run_latent(
             directory, samples=data, seed=seed, n_pairs=pairs, steps=steps,
-            hamiltonian_steps=flow_steps,            checkpoint=checkpoint, progress=not quiet,
+            hamiltonian_steps=flow_steps, checkpoint=checkpoint, progress=not quiet,
         )  # fmt: skip
     except ValueError as error:
         _refuse(error)
     typer.echo(json.dumps(facts, default=str) if as_json else demos.summary(facts))
     _finish(directory, facts)
+
+
+@demo.command("diffusion")
+def demo_diffusion(
+    out: Out,
+    seed: Seed = 0,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help=".npy array (n, ...) of your own; scikit-learn's digits if not given."),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help=".npy array (n,) of the samples' classes; clusters if not given."),
+    ] = None,
+    slices: Annotated[int, typer.Option(help="How many slices of the latent space.")] = 3,
+    pairs: Annotated[int, typer.Option(help="How many pairs of points to join, over all.")] = 120,
+    steps: Annotated[int, typer.Option(help="Steps that train the denoiser.")] = 12_000,
+    checkpoint: Resume = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a diffusion model; find the phases, metric and geodesics of its latent space.
+
+    Exit code 0: done; 1: training did not succeed (report.json says why); 2: bad input."""
+    directory = _usable(out)
+    from jaxgeo import demos
+
+    try:
+        if min(slices, pairs, steps) < 1:
+            raise ValueError(
+                f"slices, pairs and steps must be ≥ 1, got {slices}, {pairs}, {steps}"
+            )
+        facts = demos.run_diffusion(
+            directory, samples=_own_samples(samples, classes, None), seed=seed, n_slices=slices,
+            n_pairs=pairs, steps=steps, checkpoint=checkpoint, progress=not quiet,
+        )  # fmt: skip
+    except ValueError as error:
+        _refuse(error)
+    typer.echo(json.dumps(facts, default=str) if as_json else demos.diffusion_summary(facts))
+    _finish(directory, facts)
+
+
+def _own_samples(samples: Path | None, classes: Path | None, likelihood: str | None) -> Any:
+    """A user's samples, or None."""
+    from jaxgeo import demos
+
+    if samples is not None:
+        kinds = None if classes is None else load_array(classes)
+        return demos.own_samples(load_array(samples), kinds, _likelihood(likelihood))
+    if classes is not None or likelihood is not None:
+        raise ValueError("classes and likelihood belong to samples of your own: give --samples")
+    return None
 
 
 def _likelihood(text: str | None) -> Any:

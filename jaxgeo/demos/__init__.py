@@ -1,5 +1,7 @@
 """Known systems and real data, taken the whole way, with a report."""
 
+from jaxgeo.demos.diffusion import diffusion_summary as diffusion_summary
+from jaxgeo.demos.diffusion import run_diffusion as run_diffusion
 from jaxgeo.demos.ising import ISING_DOMAIN as ISING_DOMAIN
 from jaxgeo.demos.ising import PUBLISHED as PUBLISHED
 from jaxgeo.demos.ising import exact_ising as exact_ising

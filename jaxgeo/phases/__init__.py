@@ -12,6 +12,8 @@ from jaxgeo.phases.lipschitz import GrowthExponent as GrowthExponent
 from jaxgeo.phases.lipschitz import LipschitzConstant as LipschitzConstant
 from jaxgeo.phases.lipschitz import growth_exponent as growth_exponent
 from jaxgeo.phases.lipschitz import lipschitz_constant as lipschitz_constant
+from jaxgeo.phases.overlap import Overlap as Overlap
+from jaxgeo.phases.overlap import overlap as overlap
 from jaxgeo.phases.regions import Regions as Regions
 from jaxgeo.phases.regions import regions as regions
 from jaxgeo.phases.ridges import Ridge as Ridge

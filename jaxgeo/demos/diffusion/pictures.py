@@ -1,0 +1,99 @@
+"""The pictures of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgeo import plotting
+from jaxgeo.demos.diffusion.boundary import Crossing
+from jaxgeo.demos.diffusion.slices import COARSE, Pair, Study
+from jaxgeo.demos.diffusion.spacetime import Voyage
+
+SHOWN = 4
+"""Pairs of points that are drawn."""
+
+
+def draw(
+    out: Path,
+    studies: Sequence[Study],
+    joined: Sequence[list[Pair]],
+    crossed: Crossing,
+    travelled: Voyage,
+    drawn: np.ndarray,
+    history: dict[str, Any],
+) -> None:
+    """Write all pictures to `out`; those of images only if samples are images."""
+    first = studies[0]
+    images = first.samples.ndim == 4
+    ax = plotting.training_history(history)[0]
+    plotting.save(ax.figure, out / "training.png")
+    axes = plotting.panels(1, 2 if images else 1, size=(5.2, 5.0))[0]
+    plotting.phase_map(first.axes, first.labels, boundaries=first.borders, ax=axes[-1])
+    if images:
+        some = tuple(axis[COARSE] for axis in first.axes)
+        plotting.image_map(some, first.samples[COARSE, COARSE], ax=axes[0])
+    plotting.save(axes[0].figure, out / "slice.png")
+    _draw_metrics(out, studies)
+    _draw_geodesics(out, studies, joined)
+    strip = plotting.zoom_strip(crossed.zooms)
+    plotting.save(strip[0, 0].figure, out / "zoom.png")
+    plotting.save(plotting.box_counts(crossed.dimensions).figure, out / "boxes.png")
+    plotting.save(plotting.growth(crossed.growth).figure, out / "lipschitz.png")
+    if images:
+        plotting.save(_draw_strips(joined), out / "strips.png")
+        rows = {"geodesic": [travelled.geodesic], "straight": [travelled.straight]}
+        plotting.save(plotting.image_strips(rows)[0, 0].figure, out / "spacetime.png")
+        grids = plotting.image_grids({"generated": drawn[:64]})
+        plotting.save(grids[0, 0].figure, out / "samples.png")
+
+
+def _draw_metrics(out: Path, studies: Sequence[Study]) -> None:
+    """A row for every slice: log √det g, exact and learned, with ridges, and log Z."""
+    axes = plotting.panels(len(studies), 3, size=(4.4, 3.8))
+    names = {"exact pullback": "exact pullback", "reconstructed": "reconstructed from samples"}
+    for row, found in zip(axes, studies, strict=True):
+        volumes = {k: np.linalg.slogdet(found.metrics[k])[1] / 2 for k in names}
+        both = np.stack(list(volumes.values()))
+        limits = (float(both.min()), float(both.max()))
+        for ax, (kind, title) in zip(row, names.items(), strict=False):
+            plotting.heat_map(
+                found.nodes, volumes[kind], ax=ax, labels=(r"$\alpha$", r"$\beta$"), limits=limits,
+                value_label=r"$\log\,\sqrt{\det\,g}$",
+            )  # fmt: skip
+            for ridge in found.ridges[kind]:
+                ax.plot(*ridge.points.T, color="#D81B60", lw=1.4)
+            ax.set_title(title, fontsize="medium")
+        plotting.heat_map(
+            found.nodes, found.log_partition, ax=row[2], labels=(r"$\alpha$", r"$\beta$"),
+            value_label=r"$\log\,Z$, nats",
+        )  # fmt: skip
+        row[2].set_title("log Z less an affine function", fontsize="medium")
+    plotting.save(axes[0, 0].figure, out / "metric.png")
+
+
+def _draw_geodesics(out: Path, studies: Sequence[Study], joined: Sequence[list[Pair]]) -> None:
+    axes = plotting.panels(1, len(studies), size=(5.2, 5.0))[0]
+    for ax, found, some in zip(axes, studies, joined, strict=True):
+        shown = _shown(some)
+        kinds = ("reconstructed", "exact pullback", "straight")
+        curves = {kind: [pair.curves[kind] for pair in shown] for kind in kinds}
+        plotting.phase_map(
+            found.axes, found.labels, boundaries=found.borders, curves=curves, ax=ax
+        )
+    plotting.save(axes[0].figure, out / "geodesics.png")
+
+
+def _shown(some: Sequence[Pair]) -> list[Pair]:
+    """Pairs all of whose geodesics were found, farthest from their straight lines."""
+    whole = [p for p in some if {"reconstructed", "exact pullback"} <= set(p.curves)]
+    bent = [np.abs(p.curves["reconstructed"] - p.curves["straight"]).max() for p in whole]
+    return [whole[k] for k in np.argsort(bent)[::-1][:SHOWN]]
+
+
+def _draw_strips(joined: Sequence[list[Pair]]) -> Any:
+    shown = [pair for some in joined for pair in _shown(some)[:1]]
+    kinds = ("reconstructed", "straight")
+    strips = {kind: [pair.strips[kind] for pair in shown] for kind in kinds}
+    return plotting.image_strips(strips)[0, 0].figure

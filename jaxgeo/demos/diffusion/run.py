@@ -1,0 +1,173 @@
+"""Train a diffusion model, and take its latent space apart."""
+
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from scipy.spatial.distance import cdist
+
+import jaxgeo as jg
+from jaxgeo import models
+from jaxgeo._files import write_json, write_npz
+from jaxgeo._results import describe
+from jaxgeo.demos.diffusion import pictures
+from jaxgeo.demos.diffusion.boundary import crossing
+from jaxgeo.demos.diffusion.slices import Classes, Generator, compared, pairs, study
+from jaxgeo.demos.diffusion.spacetime import voyage
+from jaxgeo.demos.latent import Samples, digits
+
+SAMPLER_STEPS = 50
+"""Of DDIM, evenly in time, as in the paper."""
+CLUSTERS = 10
+"""Of k-means, which stand for classes if a user's samples have none."""
+DRAWS = 500
+
+
+def run_diffusion(
+    out: Path,
+    *,
+    samples: Samples | None = None,
+    seed: int = 0,
+    n_slices: int = 3,
+    n_pairs: int = 120,
+    steps: int = 12_000,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train a denoiser and a classifier; find the phases, the metric and the geodesics of slices
+    of the latent space, zoom into a boundary, and travel through spacetime.
+
+    Writes report.json, slices.npz and pictures to `out`, and returns what report.json holds."""
+    clock = [("start", time.perf_counter())]
+    data = samples or digits()
+    key_model, key_classes, key_draws, key_slices = jax.random.split(jax.random.key(seed), 4)
+    order = np.random.default_rng(seed).permutation(len(data.values))
+    cut = len(order) // 6
+    values = data.values[order]
+    classes = _classes(data, seed)[order]
+    unseen, seen = values[:cut], values[cut:]
+    denoised = _denoiser(seen, key_model, steps, checkpoint, progress)
+    classified = models.fit_classifier(
+        seen, classes[cut:], key=key_classes, progress=progress, throw=False,
+        checkpoint=None if checkpoint is None else checkpoint / "classifier",
+    )  # fmt: skip
+    model, classifier = denoised.model, classified.model
+    clock.append(("training", time.perf_counter()))
+    times = model.schedule.times(SAMPLER_STEPS, last=0.0, even_in="time")
+    generator = Generator(model, times)
+    quality, drawn = _quality(generator, classifier, seen, unseen, classes[:cut], key_draws)
+    clock.append(("samples", time.perf_counter()))
+    studies = [
+        study(generator, classifier, key, progress=progress)
+        for key in jax.random.split(key_slices, n_slices)
+    ]
+    clock.append(("slices", time.perf_counter()))
+    share = [len(part) for part in np.array_split(np.arange(n_pairs), n_slices)]
+    joined = [
+        pairs(found, generator, classifier, n, seed + 1000 * k)
+        for k, (found, n) in enumerate(zip(studies, share, strict=True))
+    ]
+    clock.append(("geodesics", time.perf_counter()))
+    crossed = crossing(studies[0], model, classifier)
+    clock.append(("boundary", time.perf_counter()))
+    first, second = _two_classes(classes[:cut])
+    travelled = voyage(model, unseen[first], unseen[second])
+    clock.append(("spacetime", time.perf_counter()))
+    result = jg.RESULTS.where(
+        denoised.result == jg.RESULTS.successful, classified.result, denoised.result
+    )
+    facts: dict[str, Any] = {
+        "data": f"{len(seen)} of {data.name} to train on, {cut} held out",
+        "seed": seed,
+        "sampler_steps": SAMPLER_STEPS,
+        "quality": quality,
+        "slices": [found.facts for found in studies],
+        "interpolation": compared(list(itertools.chain(*joined))),
+        "boundary": crossed.facts,
+        "spacetime": travelled.facts,
+        "fit": {"result": describe(result)},
+        "device": str(jax.devices()[0]),
+        "seconds": {b[0]: b[1] - a[1] for a, b in itertools.pairwise(clock)},
+    }
+    write_npz(
+        out / "slices.npz", axis=studies[0].axes[0], nodes=np.asarray(studies[0].nodes[0]),
+        labels=np.stack([found.labels for found in studies]),
+        **{
+            name.replace(" ", "_"): np.stack([found.metrics[name] for found in studies])
+            for name in studies[0].metrics
+        },
+    )  # fmt: skip
+    history = {"denoiser": denoised.history["loss"], "classifier": classified.history["loss"]}
+    pictures.draw(out, studies, joined, crossed, travelled, drawn, history)
+    write_json(out / "report.json", facts)
+    return facts
+
+
+def _denoiser(
+    seen: np.ndarray, key: Array, steps: int, checkpoint: Path | None, progress: bool
+) -> models.ModelFit:
+    key_weights, key_fit = jax.random.split(key)
+    shape = seen.shape[1:]
+    images = len(shape) in (2, 3) and min(shape[:2]) >= 16
+    make = models.convolutional_denoiser if images else models.dense_denoiser
+    return models.fit(
+        make(seen, key=key_weights), seen, key=key_fit, steps=steps, every=max(1, steps // 30),
+        checkpoint=None if checkpoint is None else checkpoint / "denoiser", progress=progress,
+        throw=False,
+    )  # fmt: skip
+
+
+def _classes(data: Samples, seed: int) -> np.ndarray:
+    """Those of the samples, or clusters of k-means in their place."""
+    if data.classes is not None:
+        return data.classes
+    from sklearn.cluster import KMeans
+
+    rows = data.values.reshape(len(data.values), -1)
+    return KMeans(CLUSTERS, n_init=4, random_state=seed).fit_predict(rows).astype(int)
+
+
+def _two_classes(classes: np.ndarray) -> tuple[int, int]:
+    """Two samples of different classes; of one if there is one only."""
+    return 0, int(np.argmax(classes != classes[0]) or 1)
+
+
+def _quality(
+    generator: Generator,
+    classifier: models.Classifier,
+    seen: np.ndarray,
+    unseen: np.ndarray,
+    classes: np.ndarray,
+    key: Array,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Whether what is generated looks like the data, and is not simply remembered."""
+    z = jax.random.normal(key, (DRAWS, *generator.model.shape))
+    drawn = np.asarray(_each(generator, z))
+    rows = [x.reshape(len(x), -1) for x in (drawn, seen, unseen)]
+    half = len(unseen)
+    named = np.asarray(_each(Classes(classifier), jnp.asarray(unseen)))
+    return {
+        "classifier_accuracy_held_out": float(np.mean(named == classes)),
+        "distance_to_nearest_trained_on": {
+            "generated": float(cdist(rows[0], rows[1]).min(axis=1).mean()),
+            "held out": float(cdist(rows[2], rows[1]).min(axis=1).mean()),
+        },
+        "distance_to_nearest_of_as_many": {
+            "trained on": float(cdist(rows[0], rows[1][:half]).min(axis=1).mean()),
+            "held out": float(cdist(rows[0], rows[2]).min(axis=1).mean()),
+        },
+        "classes_generated": np.bincount(
+            np.asarray(_each(Classes(classifier), jnp.asarray(drawn)))
+        ),
+    }, drawn
+
+
+@eqx.filter_jit
+def _each(f: Any, rows: Array) -> Array:
+    return jax.lax.map(f, rows, batch_size=min(1024, len(rows)))

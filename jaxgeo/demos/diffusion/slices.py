@@ -1,0 +1,294 @@
+"""A slice of a generator's latent space: phases, metric learned and exact, geodesics."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.stats import spearmanr
+
+import jaxgeo as jg
+from jaxgeo import models, report
+from jaxgeo._batching import each
+from jaxgeo.phases import Boundary, Ridge, boundaries, overlap, regions, ridges
+from jaxgeo.reconstruction import hessian_potential
+from jaxgeo.reconstruction.curved import INFORMATION, LIKELIHOOD
+from jaxgeo.slices import (
+    FeatureMap,
+    FeatureSimulator,
+    Slice,
+    evaluate,
+    feature_metric,
+    largest_step,
+    path_length,
+    perceptual_path_length,
+    random_slice,
+    spherical_interpolation,
+    total_curvature,
+)
+
+DOMAIN = (-0.5, 1.5)
+"""Of α and of β: the corners of a slice are (0, 0), (1, 0), (0, 1)."""
+NODES = 129
+"""Of a slice's grid, along either axis."""
+COARSE = slice(None, None, 4)
+"""Nodes whose samples are drawn."""
+METRIC = 97
+"""Nodes of the metrics' grids."""
+PRECISION = 300.0
+"""N of the law N(E(t), I/N): its noise is a third of the distance between random samples."""
+SHORT = (
+    LIKELIHOOD._replace(steps=2_000),
+    INFORMATION._replace(steps=500),
+)
+"""The law of a slice's features is simpler than that of spins: a sixth of the default steps."""
+RIDGE = 0.5
+"""A ridge of log √det g stands out by this."""
+NEAR = 0.02
+"""Ridges coincide within this share of the slice's width."""
+POINTS = 65
+"""Of a curve that is decoded."""
+KINDS = ("straight", "spherical", "reconstructed", "exact pullback", "pixel pullback")
+
+
+class Generator(eqx.Module):
+    """A latent array to a sample in its own units: DDIM without fresh noise."""
+
+    model: models.DiffusionModel
+    times: Float[Array, " n"]
+
+    def __call__(self, z: Array) -> Array:
+        return self.model.decode(jg.diffusion.DDIM(self.model, self.model.schedule, self.times)(z))
+
+
+class Label(eqx.Module):
+    """The class of what a generator makes at a point of a slice."""
+
+    generator: Callable[[Array], Array]
+    plane: Slice
+    classifier: models.Classifier
+
+    def __call__(self, t: Array) -> Int[Array, ""]:
+        return self.classifier.label(self.generator(self.plane(t)))
+
+
+class Features(eqx.Module):
+    """A sample to its features, by a classifier."""
+
+    classifier: models.Classifier
+
+    def __call__(self, x: Array) -> Array:
+        return self.classifier.features(x)
+
+
+class Classes(eqx.Module):
+    """A sample to its class."""
+
+    classifier: models.Classifier
+
+    def __call__(self, x: Array) -> Int[Array, ""]:
+        return self.classifier.label(x)
+
+
+class Study(NamedTuple):
+    """What is known of one slice."""
+
+    plane: Slice
+    axes: tuple[np.ndarray, np.ndarray]
+    samples: np.ndarray
+    labels: Int[np.ndarray, "n n"]
+    borders: list[Boundary]
+    nodes: tuple[Array, Array]
+    metrics: dict[str, Float[np.ndarray, "m m 2 2"]]  # on `nodes`, by the kind of geodesic
+    log_partition: Float[np.ndarray, "m m"]
+    ridges: dict[str, list[Ridge]]
+    history: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def study(
+    generator: Generator, classifier: models.Classifier, key: Array, *, progress: bool
+) -> Study:
+    """Decode a random slice; learn its metric from samples, and compare it with the pullback."""
+    key_plane, key_fit = jax.random.split(key)
+    plane = random_slice(generator.model.shape, key=key_plane)
+    axis = np.linspace(*DOMAIN, NODES, dtype=np.float32)
+    axes = (axis, axis)
+    features = Features(classifier)
+    grid = evaluate(generator, plane, axes, features=features, chunk_size=1024, progress=progress)
+    assert grid.samples is not None
+    rows = grid.samples.reshape(-1, *plane.z0.shape)
+    labels = np.asarray(each(Classes(classifier), rows)).reshape(NODES, NODES)
+    nodes = (jnp.linspace(*DOMAIN, METRIC, dtype=jnp.float32),) * 2
+    exact = feature_metric(FeatureMap(generator, plane, features), PRECISION)
+    pixels = feature_metric(FeatureMap(generator, plane))
+    domain = np.array([DOMAIN, DOMAIN])
+    simulator = FeatureSimulator(grid.feature_map(), PRECISION)
+    fit = jg.fit_curved_family(
+        simulator, key=key_fit, domain=domain, width=128, schedules=SHORT, progress=progress,
+        throw=False,
+    )  # fmt: skip
+    metrics = {
+        "reconstructed": np.asarray(jg.on_grid(fit.metric, nodes), np.float64),
+        "exact pullback": np.asarray(jg.on_grid(exact, nodes), np.float64),
+        "pixel pullback": np.asarray(jg.on_grid(pixels, nodes), np.float64),
+    }
+    potential, unexplained = hessian_potential(fit.metric, domain)
+    log_z = np.asarray(jg.on_grid(potential, nodes), np.float64)
+    found = {name: _ridges(nodes, metrics[name]) for name in ("reconstructed", "exact pullback")}
+    return Study(
+        plane, axes, grid.samples, labels, boundaries(axes, labels), nodes, metrics,
+        _level(nodes, log_z), found, fit.history,
+        {
+            **report.facts_of(fit),
+            **_agreement(metrics["reconstructed"], metrics["exact pullback"]),
+            "ridges": _overlap(found["reconstructed"], found["exact pullback"]),
+            "hessian_share_unexplained": unexplained,
+            "phases": len(np.unique(labels)),
+            "regions": len(regions(labels).labels),
+        },
+    )  # fmt: skip
+
+
+def _ridges(nodes: tuple[Array, Array], g: np.ndarray) -> list[Ridge]:
+    return ridges(nodes, np.linalg.slogdet(g)[1] / 2, threshold=RIDGE)
+
+
+def _overlap(found: list[Ridge], reference: list[Ridge]) -> dict[str, float]:
+    near = NEAR * (DOMAIN[1] - DOMAIN[0])
+    return dict(overlap(found, reference, tolerance=near)._asdict())
+
+
+def _agreement(learned: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+    """How a metric compares with another: over all nodes, whatever the coordinates."""
+    volumes = [np.linalg.slogdet(g)[1].ravel() / 2 for g in (learned, exact)]
+    errors = report.metric_errors(learned, exact)
+    return {
+        "rank_correlation_of_log_volume": float(spearmanr(*volumes).statistic),
+        "median_metric_error": float(np.nanmedian(errors)),
+        "nodes_where_exact_is_positive": float(np.mean(~np.isnan(errors))),
+        "range_of_log_volume": float(np.ptp(np.quantile(volumes[1], (0.05, 0.95)))),
+    }
+
+
+def _level(nodes: tuple[Array, Array], log_z: np.ndarray) -> np.ndarray:
+    """log Z less the affine function that is nearest: it is determined up to one."""
+    x, y = np.meshgrid(*map(np.asarray, nodes), indexing="ij")
+    design = np.stack([np.ones(x.size), x.ravel(), y.ravel()], axis=1)
+    return log_z - (design @ np.linalg.lstsq(design, log_z.ravel(), rcond=None)[0]).reshape(
+        x.shape
+    )
+
+
+class Pair(NamedTuple):
+    """Two points of a slice, the curves between them, and what these decode to."""
+
+    same_phase: bool
+    curves: dict[str, np.ndarray]  # in the plane, by kind; of failed geodesics none
+    measures: dict[str, dict[str, float]]
+    strips: dict[str, np.ndarray]  # decoded samples
+
+
+def pairs(
+    found: Study, generator: Generator, classifier: models.Classifier, n_pairs: int, seed: int
+) -> list[Pair]:
+    """Random pairs of points, joined by every kind of curve, each measured as it is decoded."""
+    rng = np.random.default_rng(seed)
+    numbers = regions(found.labels).numbers
+    metrics = {kind: jg.InterpolatedMetric(found.nodes, g) for kind, g in found.metrics.items()}
+    measure = _Measured(generator, classifier)
+    return [
+        _pair(found, metrics, numbers, measure, rng.uniform(*DOMAIN, (2, 2)).astype(np.float32))
+        for _ in range(n_pairs)
+    ]
+
+
+def _pair(
+    found: Study, metrics: dict[str, Any], numbers: np.ndarray, measure: Any, ends: np.ndarray
+) -> Pair:
+    a, b = jnp.asarray(ends)
+    s = jnp.linspace(0, 1, POINTS, dtype=a.dtype)
+    lines = {"straight": (1 - s)[:, None] * a[None] + s[:, None] * b[None]}
+    for kind, metric in metrics.items():
+        solution = jg.geodesic_bvp(
+            metric,
+            a,
+            b,
+            solver=jg.Relaxation(POINTS - 1),
+            domain=np.array([DOMAIN, DOMAIN]),
+            throw=False,
+        )
+        if bool(solution.result == jg.RESULTS.successful):
+            lines[kind] = solution.points
+    latents = {kind: each(found.plane, line) for kind, line in lines.items()}
+    z = latents["straight"]
+    latents["spherical"] = _great_circle(z[0], z[-1], s)
+    decoded = {kind: measure(z) for kind, z in latents.items()}
+    cell = np.rint((ends - DOMAIN[0]) / (DOMAIN[1] - DOMAIN[0]) * (NODES - 1)).astype(int)
+    first, second = (numbers[i, j] for i, j in cell)
+    return Pair(
+        bool(first == second),
+        {kind: np.asarray(line) for kind, line in lines.items()},
+        {kind: {k: float(v) for k, v in facts.items()} for kind, (facts, _) in decoded.items()},
+        {kind: np.asarray(samples) for kind, (_, samples) in decoded.items()},
+    )
+
+
+@eqx.filter_jit
+def _great_circle(a: Array, b: Array, s: Array) -> Array:
+    return jax.vmap(lambda share: spherical_interpolation(a, b, share))(s)
+
+
+class _Measured(eqx.Module):
+    """Latents along a curve to the measures of what they decode to, and that itself."""
+
+    generator: Generator
+    classifier: models.Classifier
+
+    @eqx.filter_jit
+    def __call__(self, z: Array) -> tuple[dict[str, Array], Array]:
+        samples = jax.vmap(self.generator)(z)
+        features = jax.vmap(self.classifier.features)(samples)
+        return {
+            "feature length": path_length(features),
+            "pixel length": path_length(samples),
+            "PPL": perceptual_path_length(features),
+            "curvature": total_curvature(features),
+            "largest step": largest_step(features),
+        }, samples
+
+
+def compared(found: Sequence[Pair]) -> dict[str, Any]:
+    """Means over pairs, and of the differences from the straight line of the same pairs."""
+    groups = {
+        "all pairs": list(found),
+        "same phase": [pair for pair in found if pair.same_phase],
+        "across phases": [pair for pair in found if not pair.same_phase],
+    }
+    table: dict[str, Any] = {}
+    for group, some in groups.items():
+        table[group] = {"pairs": len(some)}
+        for kind in KINDS:
+            good = [pair.measures for pair in some if kind in pair.measures]
+            names = good[0][kind] if good else ()
+            table[group][kind] = {"curves found": len(good)} | {
+                name: {
+                    "mean": float(np.mean([m[kind][name] for m in good])),
+                    "less than straight by": _spread(
+                        [m["straight"][name] - m[kind][name] for m in good]
+                    ),
+                }
+                for name in names
+            }
+    return table
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "mean": float(np.mean(values)),
+        "standard deviation": float(np.std(values)),
+        "standard error": float(np.std(values) / len(values) ** 0.5),
+    }

@@ -1,0 +1,59 @@
+"""The report of a run as text."""
+
+from typing import Any
+
+MEASURES = ("feature length", "pixel length", "PPL", "curvature", "largest step")
+
+
+def diffusion_summary(facts: dict[str, Any]) -> str:
+    """What a run has found, with its spreads."""
+    quality, near = facts["quality"], facts["quality"]["distance_to_nearest_trained_on"]
+    lines = [
+        facts["data"],
+        f"classifier right on {quality['classifier_accuracy_held_out']:.3f} of samples held out; "
+        f"distance to the nearest sample trained on: generated {near['generated']:.2f}, held out "
+        f"{near['held out']:.2f}",
+    ]
+    for k, found in enumerate(facts["slices"]):
+        lines.append(
+            f"slice {k}: {found['phases']} phases in {found['regions']} regions; learned metric "
+            f"against the exact pullback: rank correlation of log √det g "
+            f"{found['rank_correlation_of_log_volume']:.3f}, median error "
+            f"{found['median_metric_error']:.2f}, ridges recovered "
+            f"{found['ridges']['recovered']:.2f}, confirmed {found['ridges']['confirmed']:.2f} "
+            f"({found['result']}); no Hessian metric in these coordinates by "
+            f"{found['hessian_share_unexplained']:.2f}"
+        )
+    for group, table in facts["interpolation"].items():
+        lines.append(f"{table['pairs']} {group.replace('all pairs', 'pairs in all')}:")
+        for kind, found in table.items():
+            if isinstance(found, dict) and "PPL" in found:
+                values = ", ".join(_value(name, found[name]) for name in MEASURES)
+                lines.append(f"  {kind:<15} {found['curves found']:>4} found: {values}")
+    border = facts["boundary"]
+    for name, found in border["dimensions"].items():
+        lines.append(f"box dimension, {name}: {found['dimension']:.3f} ± {found['error']:.3f}")
+    for name, found in border["growth"].items():
+        constants = found["constants"]
+        lines.append(
+            f"Lipschitz constant at the boundary, {name}: {float(constants[0]):.3g}, at "
+            f"{float(found['distances'][-1]):.0e} from it {float(constants[-1]):.3g}"
+        )
+    for name, found in border["zooms"].items():
+        kinds = len(found["phases in the last"])
+        lines.append(
+            f"zoom in {name}: {found['levels']} levels, to a width of {found['last width']:.0e}, "
+            f"with {kinds} phases in the last"
+        )
+    through = facts["spacetime"]
+    lines.append(
+        f"spacetime geodesic between two samples ({through['result']}): energy "
+        f"{through['energy']:.1f}, straight line {through['energy of the straight line']:.1f}; "
+        f"its latest time {through['latest time']:.2f}"
+    )
+    return "\n".join([*lines, f"fit {facts['fit']['result']}"])
+
+
+def _value(name: str, found: dict[str, Any]) -> str:
+    gain = found["less than straight by"]
+    return f"{name} {found['mean']:.3g} ({-gain['mean']:+.2g} ± {gain['standard error']:.1g})"
