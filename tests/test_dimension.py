@@ -124,8 +124,9 @@ def test_uncertain_points_near_spheres(d, dtype):
     assert abs(found.dimension - (d - 1)) < SMOOTH
     assert abs(found.dimension - (d - 1)) < 3 * found.error
     if d == 1:  # two boundaries, each with 2ε about it, in a length of 2
-        share = found.fractions / found.steps
-        np.testing.assert_allclose(share, 2, rtol=5 / found.uncertain.min() ** 0.5)
+        share = (found.fractions / found.steps)[found.fitted]
+        off = (share / 2 - 1) * found.uncertain[found.fitted] ** 0.5
+        assert np.abs(off).max() < 4  # standard deviations
 
 
 def test_errors_are_honest_over_many_keys():

@@ -54,6 +54,18 @@ def test_equal_singular_values_and_none():
     assert still.result == RESULTS.successful
 
 
+def test_a_crowd_of_large_singular_values_takes_no_more_steps_than_there_are():
+    # the small ones are found first, and come back again and again unless kept out
+    values = np.sqrt(1 - 0.9 * 0.75 ** np.arange(40))
+    left, right = (
+        np.linalg.qr(np.random.default_rng(seed).normal(size=(40, 40)))[0] for seed in (0, 1)
+    )
+    matrix = jnp.asarray((left * values) @ right.T)
+    found = lipschitz_constant(lambda z: matrix @ z, jnp.ones(40))
+    np.testing.assert_allclose(found.value, values[-1], rtol=AGREE)
+    assert 30 < found.iterations <= 40
+
+
 def test_vmap_jit_and_traces():
     f = network(5, 7)
     points = jnp.asarray(np.random.default_rng(2).normal(size=(6, 5)))

@@ -338,6 +338,16 @@ def test_damaged_chunks_are_computed_again(tmp_path, chunks_written, name, damag
     assert_same(load_slice(tmp_path), (None, *whole))
 
 
+def test_a_damaged_slice_is_no_whole_one_until_it_is_repaired(tmp_path, chunks_written):
+    run(tmp_path)
+    cut(tmp_path / "samples.npy")
+    chunks_written.stop = 5  # after one of the three that are missing
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    with pytest.raises(ValueError, match="holds no record"):
+        load_slice(tmp_path)
+
+
 def scaled_by(weight, scale):
     return lambda z: scale * (weight @ z.ravel()).reshape(4, 2)
 
