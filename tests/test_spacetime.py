@@ -82,14 +82,14 @@ def test_a_mixture_is_curved_otherwise():
     np.testing.assert_allclose(scalars[2], -1, atol=0.02)  # one component alone
 
 
-@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("d", [2])
 def test_distance_of_normals_and_the_order(d):
     denoiser = normal(d, 0.8)
     a, b = jnp.append(jnp.full(d, -0.6), 0.1), jnp.append(jnp.linspace(0.2, 0.9, d), 0.25)
     exact = normal_distance(denoiser, a, b)
     solutions = [
         jg.spacetime_geodesic(denoiser, SCHEDULE, a, b, n_points=n + 1, rtol=1e-5)
-        for n in (16, 32, 64)
+        for n in (16, 32)
     ]
     errors = np.array([s.stats["length"] - exact for s in solutions])
     np.testing.assert_allclose(np.log2(errors[:-1] / errors[1:]), 2, atol=0.1)

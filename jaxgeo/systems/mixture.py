@@ -202,7 +202,11 @@ class MixtureDenoiser(eqx.Module):
 
 
 def saddle_exponent(
-    deviation: ArrayLike, t: ArrayLike, schedule: VariancePreserving, *, separation: float = 1.0
+    deviation: ArrayLike,
+    t: ArrayLike,
+    schedule: VariancePreserving,
+    *,
+    separation: ArrayLike = 1.0,
 ) -> Float[Array, "*s"]:
     r"""The Lyapunov exponent midway between two equal components at ±m, along m.
 
