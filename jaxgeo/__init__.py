@@ -72,6 +72,7 @@ from jaxgeo.metrics import ProductMetric as ProductMetric
 from jaxgeo.metrics import PullbackMetric as PullbackMetric
 from jaxgeo.metrics import RegularizedMetric as RegularizedMetric
 from jaxgeo.metrics import ReparametrizedMetric as ReparametrizedMetric
+from jaxgeo.metrics import SpacetimeMetric as SpacetimeMetric
 from jaxgeo.metrics import SumMetric as SumMetric
 from jaxgeo.metrics import expected_pullback_metric as expected_pullback_metric
 
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from jaxgeo.geodesics.neural import NeuralGeodesic as NeuralGeodesic
     from jaxgeo.geodesics.neural import NeuralGeodesicFit as NeuralGeodesicFit
     from jaxgeo.geodesics.neural import fit_neural_geodesics as fit_neural_geodesics
+    from jaxgeo.geodesics.spacetime import spacetime_geodesic as spacetime_geodesic
     from jaxgeo.reconstruction import CurvedFamilyFit as CurvedFamilyFit
     from jaxgeo.reconstruction import LogPartitionFit as LogPartitionFit
     from jaxgeo.reconstruction import fit_curved_family as fit_curved_family
@@ -118,6 +120,7 @@ _LAZY = {
     "NeuralGeodesic": "geodesics.neural",
     "NeuralGeodesicFit": "geodesics.neural",
     "fit_neural_geodesics": "geodesics.neural",
+    "spacetime_geodesic": "geodesics.spacetime",
 }
 
 

@@ -15,6 +15,7 @@ AXIS = jnp.linspace(-1.0, 1.0, 7)
 TABULATED = jg.InterpolatedMetric((AXIS, AXIS), jg.on_grid(METRIC, (AXIS, AXIS)))
 GAUSSIAN = jg.likelihoods.Gaussian()
 TS = jnp.linspace(0, 1, 4)
+SCHEDULE = jg.diffusion.VariancePreserving()
 POINTS = jnp.array([[0.1, 0.5, 0.4, -0.2], [-0.3, 0.2, 0.25, 0.35]])
 DIRECTION = jnp.array([0.6, -0.5, 0.4, 0.7])
 STEP = 2e-3
@@ -61,6 +62,17 @@ def gaussian_decoder(z):
     return curve(jnp.concatenate([z, z[::-1]])).ravel(), jnp.sin(jnp.concatenate([z, 2 * z, z]))
 
 
+def noisy(x):
+    means = jnp.stack([x[:1], 1 + x[1:2]])
+    return jg.systems.mixture.MixtureDenoiser(
+        jg.systems.mixture.GaussianMixture(means, 0.4), SCHEDULE
+    )
+
+
+def time_of(x):
+    return x.at[1].set(0.3 + x[1] / 10)
+
+
 FUNCTIONS = {
     "HessianMetric": lambda x: jg.HessianMetric(potential)(x[:2]),
     "PullbackMetric": lambda x: jg.PullbackMetric(sphere_embedding)(x[:2]),
@@ -76,6 +88,10 @@ FUNCTIONS = {
     "LocallyAdaptiveMetric": lambda x: jg.LocallyAdaptiveMetric(
         curve(x), bandwidth=0.8, floor=0.1
     )(x[:2] + 0.2),
+    "SpacetimeMetric": lambda x: jg.SpacetimeMetric(noisy(x), SCHEDULE)(time_of(x[:2])),
+    "spacetime_geodesic": lambda x: jg.spacetime_geodesic(
+        noisy(x), SCHEDULE, time_of(x[:2]), time_of(x[2:]), n_points=5, rtol=1e-7
+    ).stats["energy"],
     "ReparametrizedMetric": lambda x: jg.ReparametrizedMetric(METRIC, swirl)(x[:2]),
     "RegularizedMetric": lambda x: jg.RegularizedMetric(METRIC, jnp.abs(x[2]))(x[:2]),
     "ConformalMetric": lambda x: jg.ConformalMetric(METRIC, scaled)(x[:2]),

@@ -7,8 +7,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxgeo._typing import Scalar
-
 
 @final
 class VariancePreserving(eqx.Module):
@@ -19,7 +17,7 @@ class VariancePreserving(eqx.Module):
        \sigma_t^2 = 1 - e^{-B(t)} $$
 
     with β growing linearly from `first` to `last`, and B its integral. Both the same is the
-    constant rate of Proposition 4.1 of the paper.
+    constant rate of Proposition 4.1 of the paper. Its functions take times of any shape.
 
     - `first`, `last`: β(0) > 0 and β(1), per unit of time. The defaults leave α₁ = 0.0066 of the
       data in the noise.
@@ -36,29 +34,29 @@ class VariancePreserving(eqx.Module):
     first: float | Float[Array, ""] = 0.1
     last: float | Float[Array, ""] = 20.0
 
-    def rate(self, t: ArrayLike) -> Scalar:
+    def rate(self, t: ArrayLike) -> Float[Array, "*s"]:
         """β(t)."""
         t = jnp.asarray(t)
         return self.first + (self.last - self.first) * t
 
-    def integral(self, t: ArrayLike) -> Scalar:
+    def integral(self, t: ArrayLike) -> Float[Array, "*s"]:
         """B(t), the rate's integral from 0 to t."""
         t = jnp.asarray(t)
         return t * (self.first + (self.last - self.first) * t / 2)
 
-    def alpha(self, t: ArrayLike) -> Scalar:
+    def alpha(self, t: ArrayLike) -> Float[Array, "*s"]:
         """α(t), the share of the data."""
         return jnp.exp(-self.integral(t) / 2)
 
-    def sigma(self, t: ArrayLike) -> Scalar:
+    def sigma(self, t: ArrayLike) -> Float[Array, "*s"]:
         """σ(t), the deviation of the noise. Its derivative at t = 0 is infinite."""
         return jnp.sqrt(-jnp.expm1(-self.integral(t)))
 
-    def noise_ratio(self, t: ArrayLike) -> Scalar:
+    def noise_ratio(self, t: ArrayLike) -> Float[Array, "*s"]:
         """σ/α: the deviation of the noise in units of the data's."""
         return jnp.sqrt(jnp.expm1(self.integral(t)))
 
-    def time(self, noise_ratio: ArrayLike) -> Scalar:
+    def time(self, noise_ratio: ArrayLike) -> Float[Array, "*s"]:
         """The time at which σ/α is `noise_ratio`."""
         total = jnp.log1p(jnp.asarray(noise_ratio) ** 2)
         # the root of B(t) = total that does not cancel where the slope of β is small

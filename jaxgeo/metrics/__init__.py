@@ -14,3 +14,4 @@ from jaxgeo.metrics.kernel import warn_off_support as warn_off_support
 from jaxgeo.metrics.likelihood import FisherPullbackMetric as FisherPullbackMetric
 from jaxgeo.metrics.likelihood import expected_pullback_metric as expected_pullback_metric
 from jaxgeo.metrics.pullback import PullbackMetric as PullbackMetric
+from jaxgeo.metrics.spacetime import SpacetimeMetric as SpacetimeMetric
