@@ -23,8 +23,8 @@ from jaxgeo.models.networks import (
 Network = Callable[[Array, Array], Array]
 """(x, Fourier features of the time) to an array of the shape of x."""
 
-HARMONICS = 5
-"""Of log σ/α, by which a network knows the time: waves 32, 16, … 2 long."""
+FREQUENCIES = math.pi / 16 * 2.0 ** np.arange(5)
+"""Of the waves of log σ/α by which a network knows the time: 32, 16, … 2 long."""
 EARLIEST = 1e-3
 """A network is asked of no earlier time, as it is trained on none."""
 LEAST_DEVIATION = 1e-3
@@ -118,7 +118,7 @@ class DiffusionModel(nnx.Module):
 
 def _waves(level: Scalar) -> Float[Array, " n"]:
     """Fourier features of log σ/α."""
-    angles = level * (2.0 ** jnp.arange(HARMONICS) * math.pi / 16).astype(level.dtype)
+    angles = level * jnp.asarray(FREQUENCIES, level.dtype)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)])
 
 
@@ -127,7 +127,7 @@ class DenseNetwork(nnx.Module):
 
     def __init__(self, size: int, *, width: int, blocks: int, rngs: nnx.Rngs, dtype: Any = None):
         options: dict[str, Any] = {"rngs": rngs, "dtype": dtype}
-        self.time = Perceptron((2 * HARMONICS, width // 4, width), **options)
+        self.time = Perceptron((2 * len(FREQUENCIES), width // 4, width), **options)
         self.into = Perceptron((size, width), **options)
         self.blocks: Any = nnx.List(
             [Perceptron((width, width, width), still=True, **options) for _ in range(blocks)]
@@ -171,7 +171,7 @@ class ConvolutionalNetwork(nnx.Module):
         depth = image_shape(shape)[2]
         conv: dict[str, Any] = {"rngs": rngs, "param_dtype": dtype or jnp.float32}
         width = 4 * fine
-        self.time = Perceptron((2 * HARMONICS, width, width), rngs=rngs, dtype=dtype)
+        self.time = Perceptron((2 * len(FREQUENCIES), width, width), rngs=rngs, dtype=dtype)
         self.into = nnx.Conv(depth, fine, (3, 3), **conv)
         self.down = _ConvolutionalBlock(fine, fine, width, rngs=rngs, dtype=dtype)
         self.coarser = nnx.Conv(fine, coarse, (3, 3), strides=2, **conv)

@@ -128,7 +128,8 @@ def held_apart(data: Any, key: Array) -> tuple[Any, Any]:
     n = len(jax.tree.leaves(data)[0])
     order = jax.random.permutation(key, n)
     cut = max(1, n // 10)
-    return tuple(jax.tree.map(lambda a, o=o: a[o], data) for o in (order[cut:], order[:cut]))  # type: ignore[return-value]
+    seen, unseen = order[cut:], order[:cut]
+    return jax.tree.map(lambda a: a[seen], data), jax.tree.map(lambda a: a[unseen], data)
 
 
 def train(

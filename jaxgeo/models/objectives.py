@@ -203,12 +203,12 @@ def denoising_times(
 ) -> Float[Array, " n"]:
     """`n` times as `Denoising` draws them, rising."""
     schedule, dtype = model.schedule, model.center[...].dtype
-    ends = jnp.log(schedule.noise_ratio(jnp.asarray([EARLIEST, 1.0], dtype)))
-    low, high = ndtr((ends - objective.center) / objective.deviation)
+    ends = [jnp.log(schedule.noise_ratio(jnp.asarray(t, dtype))) for t in (EARLIEST, 1.0)]
+    low, high = (ndtr((end - objective.center) / objective.deviation) for end in ends)
     u = (jnp.arange(n) + jax.random.uniform(key, (n,), dtype)) / n
     normal = ndtri((low + (high - low) * u).astype(dtype))
-    level = jnp.clip(objective.center + objective.deviation * normal, ends[0], ends[1])
-    return schedule.time(jnp.exp(level))
+    level = jnp.clip(objective.center + objective.deviation * normal, *ends)
+    return jax.vmap(schedule.time)(jnp.exp(level))
 
 
 def denoising_loss(model: DiffusionModel, x: Array, objective: Denoising, key: Array) -> Scalar:
