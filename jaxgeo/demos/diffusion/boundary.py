@@ -1,5 +1,6 @@
 """The boundary of two phases, ever nearer: fractal or smooth, and how steep."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from jaxgeo import models
 from jaxgeo.demos.diffusion.slices import DOMAIN, Features, Generator, Label, Study
 from jaxgeo.phases import (
     BoxDimension,
+    GrowthExponent,
     ZoomLevel,
     boundary_point,
     box_dimension,
@@ -20,62 +22,93 @@ from jaxgeo.phases import (
 )
 from jaxgeo.slices import FeatureMap, Slice
 
-ZOOM_NODES = 48
-COUNTED = 193
-"""Nodes a side of a window whose boundary is counted."""
-WINDOWS = (2.0, 2e-2, 2e-4)
-"""Widths of those windows."""
+
+class Window(NamedTuple):
+    """A square about a point of a boundary, and the sampler that it is looked at through."""
+
+    precision: str
+    steps: int
+    width: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.precision}, {self.steps} steps, width {self.width:g}"
+
+
+ZOOMED = (("float16", 50), ("float32", 50), ("float64", 10))
+"""Precisions and steps of the sampler through which a point is zoomed in on."""
+COUNTED = (
+    Window("float32", 10, 2e-2),
+    Window("float32", 50, 2e-2),
+    Window("float32", 50, 2e-4),
+    Window("float64", 10, 2e-8),
+)
+"""Windows whose boundary is counted in boxes."""
 STEPS = (10, 50, 250)
-"""Steps of the sampler that are compared."""
-PRECISIONS = {"float16": jnp.float16, "float32": jnp.float32, "float64": jnp.float64}
+"""Steps of the sampler whose Lipschitz constants are compared."""
+NODES = 161
+"""A side, of a window that is counted."""
+ZOOM_NODES, ZOOM_FACTOR = 32, 100.0
 DISTANCES = np.logspace(-8, -1, 15)
 
 
 class Crossing(NamedTuple):
-    """What was seen of a boundary: zooms and dimensions by name, Lipschitz constants, figures."""
+    """What was seen of a boundary: zooms, dimensions and growth by name, and the figures."""
 
     zooms: dict[str, list[ZoomLevel]]
     dimensions: dict[str, BoxDimension]
-    growth: dict[str, tuple[np.ndarray, np.ndarray]]
+    growth: dict[str, GrowthExponent]
     facts: dict[str, Any]
 
 
 def crossing(
-    found: Study, model: models.DiffusionModel, classifier: models.Classifier
+    found: Study,
+    model: models.DiffusionModel,
+    classifier: models.Classifier,
+    *,
+    zoomed: Sequence[tuple[str, int]] = ZOOMED,
+    counted: Sequence[Window] = COUNTED,
+    steps: Sequence[int] = STEPS,
+    nodes: int = NODES,
 ) -> Crossing:
-    """Zoom into the longest boundary of a slice: by float precision and by steps of the sampler.
-
-    In float64 for the most part, where a window 1e-12 wide is still smooth."""
+    """Zoom into the longest boundary of a slice, by float precision and steps of the sampler."""
     start, end = _across(found)
-    zooms: dict[str, list[ZoomLevel]] = {}
-    dimensions: dict[str, BoxDimension] = {}
-    curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    facts: dict[str, Any] = {"from": start, "to": end, "dimensions": {}, "growth": {}}
     with jax.enable_x64(True):
-        for name, dtype in PRECISIONS.items():
-            label = _label(found.plane, model, classifier, dtype, 50)
-            points = [jnp.asarray(p, dtype) for p in (start, end)]
-            zooms[f"{name}, 50 steps"] = zoom_series(label, *points, width=0.2, n=ZOOM_NODES)
-        for steps in STEPS:
-            label = _label(found.plane, model, classifier, jnp.float64, steps)
-            ends = _straddling(label, start, end)
-            for width in WINDOWS:
-                [level] = zoom_series(label, *ends, width=width, n=COUNTED, levels=1)
-                name = f"{steps} steps, width {width:g}"
-                dimensions[name] = box_dimension(level.labels)
-                facts["dimensions"][name] = dimensions[name]._asdict()
-            grown = _growth(label, ends)
-            curves[f"{steps} steps"] = (np.asarray(grown.distances), np.asarray(grown.constants))
-            facts["growth"][f"{steps} steps"] = {
-                "exponent": grown.exponent, "error": grown.error,
-                "constants": grown.constants, "distances": grown.distances,
-            }  # fmt: skip
-    facts["zooms"] = {
-        name: {"levels": len(levels), "last width": float(np.ptp(levels[-1].axes[0])),
-               "phases in the last": np.unique(levels[-1].labels)}
-        for name, levels in zooms.items()
-    }  # fmt: skip
-    return Crossing(zooms, dimensions, curves, facts)
+        zooms = {}
+        for precision, n in zoomed:
+            label = _label(found.plane, model, classifier, precision, n)
+            zooms[f"{precision}, {n} steps"] = zoom_series(
+                label, *_straddling(label, start, end, precision), width=0.2, n=ZOOM_NODES,
+                factor=ZOOM_FACTOR,
+            )  # fmt: skip
+        dimensions = {"the whole slice": box_dimension(found.labels)}
+        for window in counted:
+            label = _label(found.plane, model, classifier, window.precision, window.steps)
+            ends = _straddling(label, start, end, window.precision)
+            [level] = zoom_series(label, *ends, width=window.width, n=nodes, levels=1)
+            dimensions[window.name] = box_dimension(level.labels)
+        growth = {}
+        for n in steps:
+            label = _label(found.plane, model, classifier, "float64", n)
+            growth[f"{n} steps"] = _growth(label, _straddling(label, start, end, "float64"))
+    facts = {
+        "from": start,
+        "to": end,
+        "zooms": {
+            name: {
+                "levels": len(levels),
+                "last width": float(np.ptp(np.asarray(levels[-1].axes[0], np.float64))),
+                "phases in the last": np.unique(levels[-1].labels),
+            }
+            for name, levels in zooms.items()
+        },
+        "dimensions": {name: found._asdict() for name, found in dimensions.items()},
+        "growth": {
+            name: {k: v for k, v in found._asdict().items() if k != "result"}
+            for name, found in growth.items()
+        },
+    }
+    return Crossing(zooms, dimensions, growth, facts)
 
 
 def _across(found: Study) -> tuple[np.ndarray, np.ndarray]:
@@ -94,10 +127,11 @@ def _label(
     plane: Slice,
     model: models.DiffusionModel,
     classifier: models.Classifier,
-    dtype: Any,
+    precision: str,
     steps: int,
 ) -> Label:
     """The label with every number, and every computation, in one precision."""
+    dtype = jnp.dtype(precision)
     z0, z1, z2 = (jnp.asarray(z, dtype) for z in (plane.z0, plane.z1, plane.z2))
     wide = jnp.promote_types(dtype, jnp.float32)  # of the schedule only
     times = model.schedule.times(steps, last=0.0, even_in="time").astype(wide)
@@ -105,9 +139,11 @@ def _label(
     return Label(generator, Slice(z0, z1, z2), models.in_precision(classifier, dtype))
 
 
-def _straddling(label: Label, start: np.ndarray, end: np.ndarray) -> tuple[Array, Array]:
-    """The two points moved apart until their labels differ, as boundaries move with the steps."""
-    a, b = jnp.asarray(start), jnp.asarray(end)
+def _straddling(
+    label: Label, start: np.ndarray, end: np.ndarray, precision: str
+) -> tuple[Array, Array]:
+    """The two points moved apart until their labels differ: boundaries move with the sampler."""
+    a, b = (jnp.asarray(point, precision) for point in (start, end))
     for _ in range(6):
         if int(_of(label, a)) != int(_of(label, b)):
             break
@@ -120,9 +156,8 @@ def _of(label: Label, t: Array) -> Array:
     return label(t)
 
 
-def _growth(label: Label, ends: tuple[Array, Array]) -> Any:
-    """Lipschitz constants of t to features, across the boundary."""
+def _growth(label: Label, ends: tuple[Array, Array]) -> GrowthExponent:
+    """Lipschitz constants of t to features, ever nearer to the boundary."""
     on = boundary_point(label, *ends)
     map_ = FeatureMap(label.generator, label.plane, Features(label.classifier))
-    direction = ends[1] - ends[0]
-    return growth_exponent(map_, on.before, direction, jnp.asarray(DISTANCES), throw=False)
+    return growth_exponent(map_, on.before, ends[1] - ends[0], jnp.asarray(DISTANCES), throw=False)

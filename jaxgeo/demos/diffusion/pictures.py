@@ -40,7 +40,8 @@ def draw(
     strip = plotting.zoom_strip(crossed.zooms)
     plotting.save(strip[0, 0].figure, out / "zoom.png")
     plotting.save(plotting.box_counts(crossed.dimensions).figure, out / "boxes.png")
-    plotting.save(plotting.growth(crossed.growth).figure, out / "lipschitz.png")
+    growth = {name: (one.distances, one.constants) for name, one in crossed.growth.items()}
+    plotting.save(plotting.growth(growth).figure, out / "lipschitz.png")
     if images:
         plotting.save(_draw_strips(joined), out / "strips.png")
         rows = {"geodesic": [travelled.geodesic], "straight": [travelled.straight]}

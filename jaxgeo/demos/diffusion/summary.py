@@ -42,7 +42,7 @@ def diffusion_summary(facts: dict[str, Any]) -> str:
     for name, found in border["zooms"].items():
         kinds = len(found["phases in the last"])
         lines.append(
-            f"zoom in {name}: {found['levels']} levels, to a width of {found['last width']:.0e}, "
+            f"zoom, {name}: {found['levels']} levels, to a width of {found['last width']:.0e}, "
             f"with {kinds} phases in the last"
         )
     through = facts["spacetime"]
