@@ -71,44 +71,70 @@ def crossing(
     steps: Sequence[int] = STEPS,
     nodes: int = NODES,
 ) -> Crossing:
-    """Zoom into the longest boundary of a slice, by float precision and steps of the sampler."""
+    """Zoom into the longest boundary of a slice, by float precision and steps of the sampler.
+
+    What was not seen is named in the facts, with why."""
+    seen = Crossing({}, {}, {}, {"not seen": {}})
+    missed = seen.facts["not seen"]
+    _count(seen, "the whole slice", found.labels)
+    if not found.borders:
+        missed["boundary"] = "the slice is in one phase"
+        return seen
     start, end = _across(found)
+    seen.facts.update({"from": start, "to": end})
+
+    def label_and_ends(name: str, precision: str, n: int) -> tuple[Label, Any]:
+        label = _label(found.plane, model, classifier, precision, n)
+        ends = _straddling(label, start, end, precision)
+        if ends is None:
+            missed[name] = "no boundary near the one of the slice"
+        return label, ends
+
     with jax.enable_x64(True):
-        zooms = {}
         for precision, n in zoomed:
-            label = _label(found.plane, model, classifier, precision, n)
-            zooms[f"{precision}, {n} steps"] = zoom_series(
-                label, *_straddling(label, start, end, precision), width=0.2, n=ZOOM_NODES,
-                factor=ZOOM_FACTOR,
-            )  # fmt: skip
-        dimensions = {"the whole slice": box_dimension(found.labels)}
+            name = f"{precision}, {n} steps"
+            label, ends = label_and_ends(name, precision, n)
+            if ends is not None:
+                seen.zooms[name] = zoom_series(
+                    label, *ends, width=0.2, n=ZOOM_NODES, factor=ZOOM_FACTOR
+                )
         for window in counted:
-            label = _label(found.plane, model, classifier, window.precision, window.steps)
-            ends = _straddling(label, start, end, window.precision)
-            [level] = zoom_series(label, *ends, width=window.width, n=nodes, levels=1)
-            dimensions[window.name] = box_dimension(level.labels)
-        growth = {}
+            label, ends = label_and_ends(window.name, window.precision, window.steps)
+            if ends is not None:
+                [level] = zoom_series(label, *ends, width=window.width, n=nodes, levels=1)
+                _count(seen, window.name, level.labels)
         for n in steps:
-            label = _label(found.plane, model, classifier, "float64", n)
-            growth[f"{n} steps"] = _growth(label, _straddling(label, start, end, "float64"))
-    facts = {
-        "from": start,
-        "to": end,
+            label, ends = label_and_ends(f"{n} steps", "float64", n)
+            if ends is not None:
+                seen.growth[f"{n} steps"] = _growth(label, ends)
+    seen.facts.update(_figures(seen))
+    return seen
+
+
+def _count(seen: Crossing, name: str, labels: np.ndarray) -> None:
+    """The dimension of the boundary in a window, or why there is none."""
+    try:
+        seen.dimensions[name] = box_dimension(labels)
+    except ValueError as error:
+        seen.facts["not seen"][name] = str(error)
+
+
+def _figures(seen: Crossing) -> dict[str, Any]:
+    return {
         "zooms": {
             name: {
                 "levels": len(levels),
                 "last width": float(np.ptp(np.asarray(levels[-1].axes[0], np.float64))),
                 "phases in the last": np.unique(levels[-1].labels),
             }
-            for name, levels in zooms.items()
+            for name, levels in seen.zooms.items()
         },
-        "dimensions": {name: found._asdict() for name, found in dimensions.items()},
+        "dimensions": {name: found._asdict() for name, found in seen.dimensions.items()},
         "growth": {
             name: {k: v for k, v in found._asdict().items() if k != "result"}
-            for name, found in growth.items()
+            for name, found in seen.growth.items()
         },
     }
-    return Crossing(zooms, dimensions, growth, facts)
 
 
 def _across(found: Study) -> tuple[np.ndarray, np.ndarray]:
@@ -141,14 +167,14 @@ def _label(
 
 def _straddling(
     label: Label, start: np.ndarray, end: np.ndarray, precision: str
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array] | None:
     """The two points moved apart until their labels differ: boundaries move with the sampler."""
     a, b = (jnp.asarray(point, precision) for point in (start, end))
     for _ in range(6):
         if int(_of(label, a)) != int(_of(label, b)):
-            break
+            return a, b
         a, b = a - (b - a) / 2, b + (b - a) / 2
-    return a, b
+    return None
 
 
 @eqx.filter_jit

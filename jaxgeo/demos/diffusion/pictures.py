@@ -37,11 +37,13 @@ def draw(
     plotting.save(axes[0].figure, out / "slice.png")
     _draw_metrics(out, studies)
     _draw_geodesics(out, studies, joined)
-    strip = plotting.zoom_strip(crossed.zooms)
-    plotting.save(strip[0, 0].figure, out / "zoom.png")
-    plotting.save(plotting.box_counts(crossed.dimensions).figure, out / "boxes.png")
+    if crossed.zooms:
+        plotting.save(plotting.zoom_strip(crossed.zooms)[0, 0].figure, out / "zoom.png")
+    if crossed.dimensions:
+        plotting.save(plotting.box_counts(crossed.dimensions).figure, out / "boxes.png")
     growth = {name: (one.distances, one.constants) for name, one in crossed.growth.items()}
-    plotting.save(plotting.growth(growth).figure, out / "lipschitz.png")
+    if growth:
+        plotting.save(plotting.growth(growth).figure, out / "lipschitz.png")
     if images:
         plotting.save(_draw_strips(joined), out / "strips.png")
         rows = {"geodesic": [travelled.geodesic], "straight": [travelled.straight]}

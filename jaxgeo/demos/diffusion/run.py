@@ -74,7 +74,8 @@ def run_diffusion(
         for k, (found, n) in enumerate(zip(studies, share, strict=True))
     ]
     clock.append(("geodesics", time.perf_counter()))
-    crossed = crossing(studies[0], model, classifier)
+    rich = max(studies, key=lambda one: sum(len(border.points) for border in one.borders))
+    crossed = crossing(rich, model, classifier)
     clock.append(("boundary", time.perf_counter()))
     first, second = _two_classes(classes[:cut])
     travelled = voyage(model, unseen[first], unseen[second])

@@ -30,21 +30,7 @@ def diffusion_summary(facts: dict[str, Any]) -> str:
             if isinstance(found, dict) and "PPL" in found:
                 values = ", ".join(_value(name, found[name]) for name in MEASURES)
                 lines.append(f"  {kind:<15} {found['curves found']:>4} found: {values}")
-    border = facts["boundary"]
-    for name, found in border["dimensions"].items():
-        lines.append(f"box dimension, {name}: {found['dimension']:.3f} ± {found['error']:.3f}")
-    for name, found in border["growth"].items():
-        constants = found["constants"]
-        lines.append(
-            f"Lipschitz constant at the boundary, {name}: {float(constants[0]):.3g}, at "
-            f"{float(found['distances'][-1]):.0e} from it {float(constants[-1]):.3g}"
-        )
-    for name, found in border["zooms"].items():
-        kinds = len(found["phases in the last"])
-        lines.append(
-            f"zoom, {name}: {found['levels']} levels, to a width of {found['last width']:.0e}, "
-            f"with {kinds} phases in the last"
-        )
+    lines += _boundary(facts["boundary"])
     through = facts["spacetime"]
     lines.append(
         f"spacetime geodesic between two samples ({through['result']}): energy "
@@ -52,6 +38,25 @@ def diffusion_summary(facts: dict[str, Any]) -> str:
         f"its latest time {through['latest time']:.2f}"
     )
     return "\n".join([*lines, f"fit {facts['fit']['result']}"])
+
+
+def _boundary(facts: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, found in facts.get("dimensions", {}).items():
+        lines.append(f"box dimension, {name}: {found['dimension']:.3f} ± {found['error']:.3f}")
+    for name, found in facts.get("growth", {}).items():
+        near, far = (float(found["constants"][k]) for k in (0, -1))
+        distances = [float(found["distances"][k]) for k in (0, -1)]
+        lines.append(
+            f"Lipschitz constant, {name}: {near:.3g} at {distances[0]:.0e} from the boundary, "
+            f"{far:.3g} at {distances[1]:.0e}"
+        )
+    for name, found in facts.get("zooms", {}).items():
+        lines.append(
+            f"zoom, {name}: {found['levels']} levels, to a width of {found['last width']:.0e}, "
+            f"with {len(found['phases in the last'])} phases in the last"
+        )
+    return lines + [f"not seen: {name}: {why}" for name, why in facts["not seen"].items()]
 
 
 def _value(name: str, found: dict[str, Any]) -> str:
