@@ -1,6 +1,5 @@
 """The boundary of two phases, ever nearer: fractal or smooth, and how steep."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgeo import models
-from jaxgeo.demos.diffusion.slices import DOMAIN, Features, Generator, Label, Study
+from jaxgeo.demos.diffusion.slices import DOMAIN, Features, Generator, Label, PhaseDiagram
 from jaxgeo.phases import (
     BoxDimension,
     GrowthExponent,
@@ -35,19 +34,23 @@ class Window(NamedTuple):
         return f"{self.precision}, {self.steps} steps, width {self.width:g}"
 
 
-ZOOMED = (("float16", 50), ("float32", 50), ("float64", 10))
-"""Precisions and steps of the sampler through which a point is zoomed in on."""
-COUNTED = (
-    Window("float32", 10, 2e-2),
-    Window("float32", 50, 2e-2),
-    Window("float32", 50, 2e-4),
-    Window("float64", 10, 2e-8),
-)
-"""Windows whose boundary is counted in boxes."""
-STEPS = (10, 50, 250)
-"""Steps of the sampler whose Lipschitz constants are compared."""
-NODES = 161
-"""A side, of a window that is counted."""
+class Views(NamedTuple):
+    """What is looked at: precisions and steps of the sampler through which a point is zoomed in
+    on, windows that are counted in boxes, with their nodes a side, and steps whose Lipschitz
+    constants are compared."""
+
+    zoomed: tuple[tuple[str, int], ...] = (("float16", 50), ("float32", 50), ("float64", 10))
+    counted: tuple[Window, ...] = (
+        Window("float32", 10, 2e-2),
+        Window("float32", 50, 2e-2),
+        Window("float32", 50, 2e-4),
+        Window("float64", 10, 2e-8),
+    )
+    nodes: int = 161
+    steps: tuple[int, ...] = (10, 50, 250)
+
+
+VIEWS = Views()
 ZOOM_NODES, ZOOM_FACTOR = 32, 100.0
 DISTANCES = np.logspace(-8, -1, 15)
 
@@ -62,18 +65,15 @@ class Crossing(NamedTuple):
 
 
 def crossing(
-    found: Study,
+    found: PhaseDiagram,
     model: models.DiffusionModel,
     classifier: models.Classifier,
-    *,
-    zoomed: Sequence[tuple[str, int]] = ZOOMED,
-    counted: Sequence[Window] = COUNTED,
-    steps: Sequence[int] = STEPS,
-    nodes: int = NODES,
+    views: Views | None = None,
 ) -> Crossing:
     """Zoom into the longest boundary of a slice, by float precision and steps of the sampler.
 
     What was not seen is named in the facts, with why."""
+    views = views or VIEWS
     seen = Crossing({}, {}, {}, {"not seen": {}})
     missed = seen.facts["not seen"]
     _count(seen, "the whole slice", found.labels)
@@ -91,19 +91,19 @@ def crossing(
         return label, ends
 
     with jax.enable_x64(True):
-        for precision, n in zoomed:
+        for precision, n in views.zoomed:
             name = f"{precision}, {n} steps"
             label, ends = label_and_ends(name, precision, n)
             if ends is not None:
                 seen.zooms[name] = zoom_series(
                     label, *ends, width=0.2, n=ZOOM_NODES, factor=ZOOM_FACTOR
                 )
-        for window in counted:
+        for window in views.counted:
             label, ends = label_and_ends(window.name, window.precision, window.steps)
             if ends is not None:
-                [level] = zoom_series(label, *ends, width=window.width, n=nodes, levels=1)
+                [level] = zoom_series(label, *ends, width=window.width, n=views.nodes, levels=1)
                 _count(seen, window.name, level.labels)
-        for n in steps:
+        for n in views.steps:
             label, ends = label_and_ends(f"{n} steps", "float64", n)
             if ends is not None:
                 seen.growth[f"{n} steps"] = _growth(label, ends)
@@ -137,7 +137,7 @@ def _figures(seen: Crossing) -> dict[str, Any]:
     }
 
 
-def _across(found: Study) -> tuple[np.ndarray, np.ndarray]:
+def _across(found: PhaseDiagram) -> tuple[np.ndarray, np.ndarray]:
     """Two points on either side of the middle of the longest boundary, well inside the slice."""
     border = found.borders[0].points
     inside = np.all((border > DOMAIN[0] + 0.3) & (border < DOMAIN[1] - 0.3), axis=1)

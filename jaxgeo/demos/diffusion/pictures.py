@@ -26,14 +26,15 @@ def draw(
 ) -> None:
     """Write all pictures to `out`; those of images only if samples are images."""
     first = studies[0]
-    images = first.samples.ndim == 4
+    diagram, samples = first.diagram, np.asarray(first.diagram.grid.samples)
+    images = samples.ndim == 4
     ax = plotting.training_history(history)[0]
     plotting.save(ax.figure, out / "training.png")
     axes = plotting.panels(1, 2 if images else 1, size=(5.2, 5.0))[0]
-    plotting.phase_map(first.axes, first.labels, boundaries=first.borders, ax=axes[-1])
+    plotting.phase_map(diagram.axes, diagram.labels, boundaries=diagram.borders, ax=axes[-1])
     if images:
-        some = tuple(axis[COARSE] for axis in first.axes)
-        plotting.image_map(some, first.samples[COARSE, COARSE], ax=axes[0])
+        some = tuple(axis[COARSE] for axis in diagram.axes)
+        plotting.image_map(some, samples[COARSE, COARSE], ax=axes[0])
     plotting.save(axes[0].figure, out / "slice.png")
     _draw_metrics(out, studies)
     _draw_geodesics(out, studies, joined)
@@ -83,7 +84,11 @@ def _draw_geodesics(out: Path, studies: Sequence[Study], joined: Sequence[list[P
         kinds = ("reconstructed", "exact pullback", "straight")
         curves = {kind: [pair.curves[kind] for pair in shown] for kind in kinds}
         plotting.phase_map(
-            found.axes, found.labels, boundaries=found.borders, curves=curves, ax=ax
+            found.diagram.axes,
+            found.diagram.labels,
+            boundaries=found.diagram.borders,
+            curves=curves,
+            ax=ax,
         )
     plotting.save(axes[0].figure, out / "geodesics.png")
 

@@ -3,7 +3,7 @@
 import itertools
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,6 +22,8 @@ from jaxgeo.demos.diffusion.slices import Classes, Generator, compared, pairs, s
 from jaxgeo.demos.diffusion.spacetime import voyage
 from jaxgeo.demos.latent import Samples, digits
 
+STEPS = 12_000
+"""That train the denoiser."""
 SAMPLER_STEPS = 50
 """Of DDIM, evenly in time, as in the paper."""
 CLUSTERS = 10
@@ -36,7 +38,7 @@ def run_diffusion(
     seed: int = 0,
     n_slices: int = 3,
     n_pairs: int = 120,
-    steps: int = 12_000,
+    steps: int = STEPS,
     checkpoint: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -45,23 +47,13 @@ def run_diffusion(
 
     Writes report.json, slices.npz and pictures to `out`, and returns what report.json holds."""
     clock = [("start", time.perf_counter())]
-    data = samples or digits()
-    key_model, key_classes, key_draws, key_slices = jax.random.split(jax.random.key(seed), 4)
-    order = np.random.default_rng(seed).permutation(len(data.values))
-    cut = len(order) // 6
-    values = data.values[order]
-    classes = _classes(data, seed)[order]
-    unseen, seen = values[:cut], values[cut:]
-    denoised = _denoiser(seen, key_model, steps, checkpoint, progress)
-    classified = models.fit_classifier(
-        seen, classes[cut:], key=key_classes, progress=progress, throw=False,
-        checkpoint=None if checkpoint is None else checkpoint / "classifier",
-    )  # fmt: skip
-    model, classifier = denoised.model, classified.model
+    key_draws, key_slices = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
+    trained = train(samples, seed=seed, steps=steps, checkpoint=checkpoint, progress=progress)
+    model, classifier = trained.model, trained.classifier
     clock.append(("training", time.perf_counter()))
     times = model.schedule.times(SAMPLER_STEPS, last=0.0, even_in="time")
     generator = Generator(model, times)
-    quality, drawn = _quality(generator, classifier, seen, unseen, classes[:cut], key_draws)
+    quality, drawn = _quality(generator, trained, key_draws)
     clock.append(("samples", time.perf_counter()))
     studies = [
         study(generator, classifier, key, progress=progress)
@@ -74,17 +66,16 @@ def run_diffusion(
         for k, (found, n) in enumerate(zip(studies, share, strict=True))
     ]
     clock.append(("geodesics", time.perf_counter()))
-    rich = max(studies, key=lambda one: sum(len(border.points) for border in one.borders))
+    diagrams = [found.diagram for found in studies]
+    rich = max(diagrams, key=lambda one: sum(len(border.points) for border in one.borders))
     crossed = crossing(rich, model, classifier)
     clock.append(("boundary", time.perf_counter()))
-    first, second = _two_classes(classes[:cut])
-    travelled = voyage(model, unseen[first], unseen[second])
+    first = trained.unseen[0]
+    second = trained.unseen[np.argmax(trained.unseen_classes != trained.unseen_classes[0]) or 1]
+    travelled = voyage(model, first, second)
     clock.append(("spacetime", time.perf_counter()))
-    result = jg.RESULTS.where(
-        denoised.result == jg.RESULTS.successful, classified.result, denoised.result
-    )
     facts: dict[str, Any] = {
-        "data": f"{len(seen)} of {data.name} to train on, {cut} held out",
+        "data": f"{len(trained.seen)} of {trained.name} to train on, {len(trained.unseen)} held out",
         "seed": seed,
         "sampler_steps": SAMPLER_STEPS,
         "quality": quality,
@@ -92,22 +83,63 @@ def run_diffusion(
         "interpolation": compared(list(itertools.chain(*joined))),
         "boundary": crossed.facts,
         "spacetime": travelled.facts,
-        "fit": {"result": describe(result)},
+        "fit": {"result": describe(trained.result)},
         "device": str(jax.devices()[0]),
         "seconds": {b[0]: b[1] - a[1] for a, b in itertools.pairwise(clock)},
     }
     write_npz(
-        out / "slices.npz", axis=studies[0].axes[0], nodes=np.asarray(studies[0].nodes[0]),
-        labels=np.stack([found.labels for found in studies]),
+        out / "slices.npz", axis=diagrams[0].axes[0], nodes=np.asarray(studies[0].nodes[0]),
+        labels=np.stack([found.labels for found in diagrams]),
         **{
             name.replace(" ", "_"): np.stack([found.metrics[name] for found in studies])
             for name in studies[0].metrics
         },
     )  # fmt: skip
-    history = {"denoiser": denoised.history["loss"], "classifier": classified.history["loss"]}
-    pictures.draw(out, studies, joined, crossed, travelled, drawn, history)
+    pictures.draw(out, studies, joined, crossed, travelled, drawn, trained.history)
     write_json(out / "report.json", facts)
     return facts
+
+
+class Trained(NamedTuple):
+    """A denoiser and a classifier, and the samples they were trained on or not."""
+
+    model: models.DiffusionModel
+    classifier: models.Classifier
+    seen: np.ndarray
+    unseen: np.ndarray
+    unseen_classes: np.ndarray
+    name: str
+    history: dict[str, Any]
+    result: Any
+
+
+def train(
+    samples: Samples | None = None,
+    *,
+    seed: int,
+    steps: int = STEPS,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> Trained:
+    """A denoiser, and a classifier of the same samples, five sixths of all."""
+    data = samples or digits()
+    key_model, key_classes = jax.random.split(jax.random.key(seed))
+    order = np.random.default_rng(seed).permutation(len(data.values))
+    cut = len(order) // 6
+    values, classes = data.values[order], _classes(data, seed)[order]
+    unseen, seen = values[:cut], values[cut:]
+    denoised = _denoiser(seen, key_model, steps, checkpoint, progress)
+    classified = models.fit_classifier(
+        seen, classes[cut:], key=key_classes, progress=progress, throw=False,
+        checkpoint=None if checkpoint is None else checkpoint / "classifier",
+    )  # fmt: skip
+    result = jg.RESULTS.where(
+        denoised.result == jg.RESULTS.successful, classified.result, denoised.result
+    )
+    history = {"denoiser": denoised.history["loss"], "classifier": classified.history["loss"]}
+    return Trained(
+        denoised.model, classified.model, seen, unseen, classes[:cut], data.name, history, result
+    )
 
 
 def _denoiser(
@@ -134,27 +166,18 @@ def _classes(data: Samples, seed: int) -> np.ndarray:
     return KMeans(CLUSTERS, n_init=4, random_state=seed).fit_predict(rows).astype(int)
 
 
-def _two_classes(classes: np.ndarray) -> tuple[int, int]:
-    """Two samples of different classes; of one if there is one only."""
-    return 0, int(np.argmax(classes != classes[0]) or 1)
-
-
 def _quality(
-    generator: Generator,
-    classifier: models.Classifier,
-    seen: np.ndarray,
-    unseen: np.ndarray,
-    classes: np.ndarray,
-    key: Array,
+    generator: Generator, trained: Trained, key: Array
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Whether what is generated looks like the data, and is not simply remembered."""
     z = jax.random.normal(key, (DRAWS, *generator.model.shape))
     drawn = np.asarray(_each(generator, z))
-    rows = [x.reshape(len(x), -1) for x in (drawn, seen, unseen)]
-    half = len(unseen)
-    named = np.asarray(_each(Classes(classifier), jnp.asarray(unseen)))
+    named = Classes(trained.classifier)
+    rows = [x.reshape(len(x), -1) for x in (drawn, trained.seen, trained.unseen)]
+    half = len(trained.unseen)
+    right = np.asarray(_each(named, jnp.asarray(trained.unseen))) == trained.unseen_classes
     return {
-        "classifier_accuracy_held_out": float(np.mean(named == classes)),
+        "classifier_accuracy_held_out": float(np.mean(right)),
         "distance_to_nearest_trained_on": {
             "generated": float(cdist(rows[0], rows[1]).min(axis=1).mean()),
             "held out": float(cdist(rows[2], rows[1]).min(axis=1).mean()),
@@ -163,9 +186,7 @@ def _quality(
             "trained on": float(cdist(rows[0], rows[1][:half]).min(axis=1).mean()),
             "held out": float(cdist(rows[0], rows[2]).min(axis=1).mean()),
         },
-        "classes_generated": np.bincount(
-            np.asarray(_each(Classes(classifier), jnp.asarray(drawn)))
-        ),
+        "classes_generated": np.bincount(np.asarray(_each(named, jnp.asarray(drawn)))),
     }, drawn
 
 

@@ -20,6 +20,7 @@ from jaxgeo.slices import (
     FeatureMap,
     FeatureSimulator,
     Slice,
+    SliceGrid,
     evaluate,
     feature_metric,
     largest_step,
@@ -93,40 +94,57 @@ class Classes(eqx.Module):
         return self.classifier.label(x)
 
 
+class PhaseDiagram(NamedTuple):
+    """What is decoded on a slice: samples and features at nodes, their classes and borders."""
+
+    plane: Slice
+    grid: SliceGrid
+    labels: Int[np.ndarray, "n n"]
+    borders: list[Boundary]
+
+    @property
+    def axes(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.grid.axes
+
+
 class Study(NamedTuple):
     """What is known of one slice."""
 
-    plane: Slice
-    axes: tuple[np.ndarray, np.ndarray]
-    samples: np.ndarray
-    labels: Int[np.ndarray, "n n"]
-    borders: list[Boundary]
+    diagram: PhaseDiagram
     nodes: tuple[Array, Array]
     metrics: dict[str, Float[np.ndarray, "m m 2 2"]]  # on `nodes`, by the kind of geodesic
     log_partition: Float[np.ndarray, "m m"]
     ridges: dict[str, list[Ridge]]
-    history: dict[str, Any]
     facts: dict[str, Any]
+
+
+def phase_diagram(
+    generator: Generator, classifier: models.Classifier, key: Array, *, progress: bool
+) -> PhaseDiagram:
+    """Decode a random slice, and name what is seen."""
+    plane = random_slice(generator.model.shape, key=key)
+    axis = np.linspace(*DOMAIN, NODES, dtype=np.float32)
+    features = Features(classifier)
+    grid = evaluate(
+        generator, plane, (axis, axis), features=features, chunk_size=1024, progress=progress
+    )
+    assert grid.samples is not None
+    rows = grid.samples.reshape(-1, *plane.z0.shape)
+    labels = np.asarray(each(Classes(classifier), rows)).reshape(NODES, NODES)
+    return PhaseDiagram(plane, grid, labels, boundaries(grid.axes, labels))
 
 
 def study(
     generator: Generator, classifier: models.Classifier, key: Array, *, progress: bool
 ) -> Study:
-    """Decode a random slice; learn its metric from samples, and compare it with the pullback."""
+    """Learn the metric of a random slice from samples, and compare it with the pullback."""
     key_plane, key_fit = jax.random.split(key)
-    plane = random_slice(generator.model.shape, key=key_plane)
-    axis = np.linspace(*DOMAIN, NODES, dtype=np.float32)
-    axes = (axis, axis)
-    features = Features(classifier)
-    grid = evaluate(generator, plane, axes, features=features, chunk_size=1024, progress=progress)
-    assert grid.samples is not None
-    rows = grid.samples.reshape(-1, *plane.z0.shape)
-    labels = np.asarray(each(Classes(classifier), rows)).reshape(NODES, NODES)
+    diagram = phase_diagram(generator, classifier, key_plane, progress=progress)
     nodes = (jnp.linspace(*DOMAIN, METRIC, dtype=jnp.float32),) * 2
-    exact = feature_metric(FeatureMap(generator, plane, features), PRECISION)
-    pixels = feature_metric(FeatureMap(generator, plane))
+    exact = feature_metric(FeatureMap(generator, diagram.plane, Features(classifier)), PRECISION)
+    pixels = feature_metric(FeatureMap(generator, diagram.plane))
     domain = np.array([DOMAIN, DOMAIN])
-    simulator = FeatureSimulator(grid.feature_map(), PRECISION)
+    simulator = FeatureSimulator(diagram.grid.feature_map(), PRECISION)
     fit = jg.fit_curved_family(
         simulator, key=key_fit, domain=domain, width=128, schedules=SHORT, progress=progress,
         throw=False,
@@ -139,18 +157,15 @@ def study(
     potential, unexplained = hessian_potential(fit.metric, domain)
     log_z = np.asarray(jg.on_grid(potential, nodes), np.float64)
     found = {name: _ridges(nodes, metrics[name]) for name in ("reconstructed", "exact pullback")}
-    return Study(
-        plane, axes, grid.samples, labels, boundaries(axes, labels), nodes, metrics,
-        _level(nodes, log_z), found, fit.history,
-        {
-            **report.facts_of(fit),
-            **_agreement(metrics["reconstructed"], metrics["exact pullback"]),
-            "ridges": _overlap(found["reconstructed"], found["exact pullback"]),
-            "hessian_share_unexplained": unexplained,
-            "phases": len(np.unique(labels)),
-            "regions": len(regions(labels).labels),
-        },
-    )  # fmt: skip
+    facts = {
+        **report.facts_of(fit),
+        **_agreement(metrics["reconstructed"], metrics["exact pullback"]),
+        "ridges": _overlap(found["reconstructed"], found["exact pullback"]),
+        "hessian_share_unexplained": unexplained,
+        "phases": len(np.unique(diagram.labels)),
+        "regions": len(regions(diagram.labels).labels),
+    }
+    return Study(diagram, nodes, metrics, _level(nodes, log_z), found, facts)
 
 
 def _ridges(nodes: tuple[Array, Array], g: np.ndarray) -> list[Ridge]:
@@ -197,7 +212,7 @@ def pairs(
 ) -> list[Pair]:
     """Random pairs of points, joined by every kind of curve, each measured as it is decoded."""
     rng = np.random.default_rng(seed)
-    numbers = regions(found.labels).numbers
+    numbers = regions(found.diagram.labels).numbers
     metrics = {kind: jg.InterpolatedMetric(found.nodes, g) for kind, g in found.metrics.items()}
     measure = _Measured(generator, classifier)
     return [
@@ -223,7 +238,7 @@ def _pair(
         )
         if bool(solution.result == jg.RESULTS.successful):
             lines[kind] = solution.points
-    latents = {kind: each(found.plane, line) for kind, line in lines.items()}
+    latents = {kind: each(found.diagram.plane, line) for kind, line in lines.items()}
     z = latents["straight"]
     latents["spherical"] = _great_circle(z[0], z[-1], s)
     decoded = {kind: measure(z) for kind, z in latents.items()}

@@ -30,7 +30,7 @@ def diffusion_summary(facts: dict[str, Any]) -> str:
             if isinstance(found, dict) and "PPL" in found:
                 values = ", ".join(_value(name, found[name]) for name in MEASURES)
                 lines.append(f"  {kind:<15} {found['curves found']:>4} found: {values}")
-    lines += _boundary(facts["boundary"])
+    lines += boundary_lines(facts["boundary"])
     through = facts["spacetime"]
     lines.append(
         f"spacetime geodesic between two samples ({through['result']}): energy "
@@ -40,7 +40,8 @@ def diffusion_summary(facts: dict[str, Any]) -> str:
     return "\n".join([*lines, f"fit {facts['fit']['result']}"])
 
 
-def _boundary(facts: dict[str, Any]) -> list[str]:
+def boundary_lines(facts: dict[str, Any]) -> list[str]:
+    """What was seen of a boundary."""
     lines = []
     for name, found in facts.get("dimensions", {}).items():
         lines.append(f"box dimension, {name}: {found['dimension']:.3f} ± {found['error']:.3f}")
