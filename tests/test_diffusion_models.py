@@ -26,12 +26,12 @@ MAKERS = {
 }
 
 
-def stirred(model, scale=0.3):
-    """Its weights moved, so that no layer is still."""
+def stirred(model):
+    """Its weights moved, so that no layer is still, and little, so that none exceeds float16."""
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     flat, unravel = ravel_pytree(params)
     noise = jax.random.normal(jax.random.key(9), flat.shape, flat.dtype)
-    return nnx.merge(graph, unravel(flat + scale * noise), rest)
+    return nnx.merge(graph, unravel(flat + 0.1 * noise), rest)
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -61,7 +61,7 @@ def test_dtypes_are_kept_and_precisions_agree(model):
     x = RNG.normal(size=model.shape)
     times = VariancePreserving().times(8)
     exact = None
-    for dtype, tolerance in ((jnp.float64, 0), (jnp.float32, 1e-4), (jnp.float16, 0.02)):
+    for dtype, tolerance in ((jnp.float64, 0), (jnp.float32, 1e-5), (jnp.float16, 0.01)):
         cast = models.in_precision(model, dtype)
         assert {leaf.dtype for leaf in jax.tree.leaves(cast)} == {jnp.dtype(dtype)}
         point = jnp.asarray(x, dtype)
@@ -89,7 +89,7 @@ def test_the_network_sees_the_time_and_ends_are_finite(model):
     difference = (denoised(model, x, 0.3 + h) - denoised(model, x, 0.3 - h)) / (2 * h)
     np.testing.assert_allclose(slope, difference, rtol=1e-4, atol=1e-6)
     early, late = (model.network(x, jnp.full(10, wave)) for wave in (0.0, 1.0))
-    assert jnp.abs(early - late).max() > 0.1
+    assert jnp.abs(early - late).max() > 0.01
 
 
 def test_new_weights_do_not_retrace(model):
@@ -232,7 +232,7 @@ def test_a_classifier_knows_digits_it_has_not_seen(digits, classifier):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_features_of_generated_samples_compose(digits, classifier, dtype):
-    model = stirred(models.dense_denoiser(digits[0], key=jax.random.key(0), width=8), 0.1)
+    model = stirred(models.dense_denoiser(digits[0], key=jax.random.key(0), width=8))
     both = models.in_precision(model, dtype), models.in_precision(classifier, dtype)
     corners = jax.random.normal(jax.random.key(3), (3, 8, 8), dtype)
 
