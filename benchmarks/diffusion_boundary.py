@@ -1,6 +1,6 @@
 """Is the boundary of two phases of a diffusion model fractal? Against precision and steps.
 
-python benchmarks/diffusion_boundary.py --seeds 0 1 2 --out benchmarks/results/diffusion-boundary.json
+python benchmarks/diffusion_boundary.py --out benchmarks/results/diffusion-boundary.json
 
 Trains as `jaxgeo demo diffusion` does, and looks at the longest boundary of one slice through
 samplers of 10, 50 and 250 steps, in float16, float32 and float64, in windows from the whole slice

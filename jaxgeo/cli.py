@@ -126,7 +126,7 @@ def demo_diffusion(
     ] = None,
     slices: Annotated[int, typer.Option(help="How many slices of the latent space.")] = 3,
     pairs: Annotated[int, typer.Option(help="How many pairs of points to join, over all.")] = 120,
-    steps: Annotated[int, typer.Option(help="Steps that train the denoiser.")] = 12_000,
+    steps: Annotated[int, typer.Option(help="Steps that train the denoiser.")] = 8_000,
     checkpoint: Resume = None,
     quiet: Quiet = False,
     as_json: AsJson = False,

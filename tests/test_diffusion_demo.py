@@ -81,7 +81,7 @@ def test_every_figure_is_a_number(report):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--pairs", "0"), "must be ≥ 1, got 3, 0, 12000"),
+        (("--pairs", "0"), "must be ≥ 1, got 3, 0, 8000"),
         (("--classes", "{few}"), "belong to samples of your own: give --samples"),
         (("--samples", "{few}"), "must be finite, of shape (n, ...) with n ≥ 100, got (5, 4)"),
     ],

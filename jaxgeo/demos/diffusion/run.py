@@ -22,7 +22,7 @@ from jaxgeo.demos.diffusion.slices import Classes, Generator, compared, pairs, s
 from jaxgeo.demos.diffusion.spacetime import voyage
 from jaxgeo.demos.latent import Samples, digits
 
-STEPS = 12_000
+STEPS = 8_000
 """That train the denoiser."""
 SAMPLER_STEPS = 50
 """Of DDIM, evenly in time, as in the paper."""
@@ -75,7 +75,8 @@ def run_diffusion(
     travelled = voyage(model, first, second)
     clock.append(("spacetime", time.perf_counter()))
     facts: dict[str, Any] = {
-        "data": f"{len(trained.seen)} of {trained.name} to train on, {len(trained.unseen)} held out",
+        "data": f"{len(trained.seen)} of {trained.name} to train on, "
+        f"{len(trained.unseen)} held out",
         "seed": seed,
         "sampler_steps": SAMPLER_STEPS,
         "quality": quality,
@@ -151,8 +152,8 @@ def _denoiser(
     make = models.convolutional_denoiser if images else models.dense_denoiser
     return models.fit(
         make(seen, key=key_weights), seen, key=key_fit, steps=steps, every=max(1, steps // 30),
-        checkpoint=None if checkpoint is None else checkpoint / "denoiser", progress=progress,
-        throw=False,
+        patience=30, checkpoint=None if checkpoint is None else checkpoint / "denoiser",
+        progress=progress, throw=False,
     )  # fmt: skip
 
 
