@@ -238,7 +238,7 @@ def test_the_pullback_of_the_invertible_flow_is_flat(kind, d):
 
     def by_differences(z):
         """Of fourth order: three derivatives through an adaptive solver compile for minutes."""
-        h, steps = 0.01, jnp.array([-2.0, -1.0, 1.0, 2.0])
+        h, steps = 0.004, jnp.array([-2.0, -1.0, 1.0, 2.0])
         moved = z[None, None, :] + h * steps[None, :, None] * jnp.eye(d)[:, None, :]
         around = jax.lax.map(lambda z: jg.christoffel(metric, z), moved.reshape(-1, d))
         weights = jnp.array([1.0, -8.0, 8.0, -1.0]) / (12 * h)
@@ -264,12 +264,11 @@ def test_the_pullback_of_the_invertible_flow_is_flat(kind, d):
 
 
 @pytest.mark.parametrize("d", [2, 3])
-@pytest.mark.parametrize("kind", ["Heun", "flow"])
-def test_geodesics_of_the_invertible_flow_decode_to_straight_segments(kind, d):
-    take = invertible(kind, d)
+def test_geodesics_of_the_invertible_sampler_decode_to_straight_segments(d):
+    take = invertible("Heun", d)
     a, b = jnp.full(d, -0.5), jnp.linspace(0.1, 0.7, d)
     found = jg.geodesic_bvp(
-        jg.PullbackMetric(take), a, b, solver=jg.Shooting(Relaxation(16, n_starts=1))
+        jg.PullbackMetric(take), a, b, solver=jg.Shooting(Relaxation(64, n_starts=1))
     )
     x = jax.vmap(take)(found.points)
     chord = x[-1] - x[0]

@@ -130,7 +130,8 @@ def _solve(
     inner = jax.vmap(lambda w: _fold(still, w))(found.curve[1:-1])
     points = jnp.concatenate([a[None, :], inner, b[None, :]])
     ts = jnp.linspace(0, 1, n_points, dtype=a.dtype)
-    squares = _squares(metric, points)
+    # what is left of no distance is rounding
+    squares = jnp.where(jnp.all(a == b), 0, _squares(metric, points))
     steps = safe_sqrt(squares)
     energy, length = (n_points - 1) / 2 * jnp.sum(squares), jnp.sum(steps)
     pace = jax.lax.stop_gradient(steps)
@@ -230,6 +231,7 @@ def _descend(
         roots = _roots(metric, now.curve)
 
         def moved(v: Array) -> Array:
+            v = v.astype(curve.dtype)  # the line search asks in double precision
             y = jnp.dot(roots[0], v[:, :-1], precision=HIGHEST)
             s = jnp.dot(roots[1], v[:, -1:], precision=HIGHEST)
             return now.curve.at[1:-1].add(jnp.concatenate([y, s], axis=1))
