@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from scipy.interpolate import RegularGridInterpolator
 
 from jaxgeo import models
 from jaxgeo.demos.diffusion.slices import DOMAIN, Features, Generator, Label, PhaseDiagram
@@ -51,7 +52,9 @@ class Views(NamedTuple):
 
 
 VIEWS = Views()
-ZOOM_NODES, ZOOM_FACTOR = 32, 100.0
+ZOOM_NODES, ZOOM_FACTOR = 64, 100.0
+MARGIN = 0.15
+"""Of the slice's edges, in which no point is chosen."""
 DISTANCES = np.logspace(-8, -1, 15)
 
 
@@ -70,14 +73,13 @@ def crossing(
     classifier: models.Classifier,
     views: Views | None = None,
 ) -> Crossing:
-    """Zoom into the longest boundary of a slice, by float precision and steps of the sampler.
+    """Zoom into the sharpest boundary of a slice, by float precision and steps of the sampler.
 
     What was not seen is named in the facts, with why."""
     views = views or VIEWS
     seen = Crossing({}, {}, {}, {"not seen": {}})
     missed = seen.facts["not seen"]
-    _count(seen, "the whole slice", found.labels)
-    if not found.borders:
+    if not any(len(border.points) > 1 for border in found.borders):
         missed["boundary"] = "the slice is in one phase"
         return seen
     start, end = _across(found)
@@ -138,15 +140,22 @@ def _figures(seen: Crossing) -> dict[str, Any]:
 
 
 def _across(found: PhaseDiagram) -> tuple[np.ndarray, np.ndarray]:
-    """Two points on either side of the middle of the longest boundary, well inside the slice."""
-    border = found.borders[0].points
-    inside = np.all((border > DOMAIN[0] + 0.3) & (border < DOMAIN[1] - 0.3), axis=1)
-    rows = np.flatnonzero(inside) if inside.any() else np.arange(len(border))
-    k = int(np.clip(rows[len(rows) // 2], 2, len(border) - 3))
-    along = border[k + 2] - border[k - 2]
-    across = np.array([-along[1], along[0]]) / np.linalg.norm(along)
-    step = 1.5 * (found.axes[0][1] - found.axes[0][0])
-    return border[k] - step * across, border[k] + step * across
+    """Two points on either side of a border where it is sharpest: where features change most."""
+    axis = found.axes[0]
+    jacobian = np.stack(np.gradient(found.grid.features, axis, axis, axis=(0, 1)), axis=-1)
+    steep = RegularGridInterpolator(found.axes, np.linalg.norm(jacobian, axis=(2, 3)))
+    middles, sides = [], []
+    for border in found.borders:
+        points = border.points
+        along = np.diff(points, axis=0)
+        moved = np.linalg.norm(along, axis=1) > 0
+        middles.append(((points[1:] + points[:-1]) / 2)[moved])
+        sides.append(np.stack([-along[:, 1], along[:, 0]], axis=1)[moved])
+    places, normals = np.concatenate(middles), np.concatenate(sides)
+    inside = np.all((places > DOMAIN[0] + MARGIN) & (places < DOMAIN[1] - MARGIN), axis=1)
+    k = int(np.argmax(np.where(inside, steep(places), -1.0)))
+    step = 1.5 * (axis[1] - axis[0]) * normals[k] / np.linalg.norm(normals[k])
+    return places[k] - step, places[k] + step
 
 
 def _label(

@@ -35,7 +35,7 @@ DOMAIN = (-0.5, 1.5)
 """Of α and of β: the corners of a slice are (0, 0), (1, 0), (0, 1)."""
 NODES = 129
 """Of a slice's grid, along either axis."""
-COARSE = slice(None, None, 4)
+COARSE = slice(None, None, 8)
 """Nodes whose samples are drawn."""
 METRIC = 97
 """Nodes of the metrics' grids."""
@@ -131,7 +131,8 @@ def phase_diagram(
     assert grid.samples is not None
     rows = grid.samples.reshape(-1, *plane.z0.shape)
     labels = np.asarray(each(Classes(classifier), rows)).reshape(NODES, NODES)
-    return PhaseDiagram(plane, grid, labels, boundaries(grid.axes, labels))
+    label = Label(generator, plane, classifier)
+    return PhaseDiagram(plane, grid, labels, boundaries(grid.axes, label, tolerance=0.01))
 
 
 def study(

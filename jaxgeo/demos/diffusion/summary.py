@@ -28,7 +28,7 @@ def diffusion_summary(facts: dict[str, Any]) -> str:
         lines.append(f"{table['pairs']} {group.replace('all pairs', 'pairs in all')}:")
         for kind, found in table.items():
             if isinstance(found, dict) and "PPL" in found:
-                values = ", ".join(_value(name, found[name]) for name in MEASURES)
+                values = ", ".join(_value(name, found[name], kind) for name in MEASURES)
                 lines.append(f"  {kind:<15} {found['curves found']:>4} found: {values}")
     lines += boundary_lines(facts["boundary"])
     through = facts["spacetime"]
@@ -60,6 +60,8 @@ def boundary_lines(facts: dict[str, Any]) -> list[str]:
     return lines + [f"not seen: {name}: {why}" for name, why in facts["not seen"].items()]
 
 
-def _value(name: str, found: dict[str, Any]) -> str:
+def _value(name: str, found: dict[str, Any], kind: str) -> str:
     gain = found["less than straight by"]
+    if kind == "straight":
+        return f"{name} {found['mean']:.3g}"
     return f"{name} {found['mean']:.3g} ({-gain['mean']:+.2g} ± {gain['standard error']:.1g})"
