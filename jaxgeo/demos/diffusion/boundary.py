@@ -142,8 +142,9 @@ def _figures(seen: Crossing) -> dict[str, Any]:
 def _across(found: PhaseDiagram) -> tuple[np.ndarray, np.ndarray]:
     """Two points on either side of a border where it is sharpest: where features change most."""
     axis = found.axes[0]
-    jacobian = np.stack(np.gradient(found.grid.features, axis, axis, axis=(0, 1)), axis=-1)
-    steep = RegularGridInterpolator(found.axes, np.linalg.norm(jacobian, axis=(2, 3)))
+    features = np.asarray(found.grid.features)
+    first, second = (np.gradient(features, axis, axis=k) for k in (0, 1))
+    steep = RegularGridInterpolator(found.axes, np.sqrt(np.sum(first**2 + second**2, axis=2)))
     middles, sides = [], []
     for border in found.borders:
         points = border.points
