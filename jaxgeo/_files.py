@@ -1,5 +1,7 @@
-"""Files of a user: arrays in, reports out; what cannot be read or written is a `ValueError`."""
+"""Files: arrays in, reports out, and whose unfinished work a directory holds; what cannot be
+read or written is a `ValueError`."""
 
+import hashlib
 import io
 import json
 import os
@@ -81,3 +83,27 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def fingerprint(*arrays: np.ndarray, **settings: Any) -> str:
+    """A digest of data and settings, by which a checkpoint knows the fit it belongs to."""
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    for array in arrays:
+        digest.update(str((array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def claim(directory: Path | None, mark: str, kind: str = "fit") -> None:
+    """Make the checkpoint directory this fit's own, or refuse one that is another fit's."""
+    if directory is None:
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / f"{kind}.sha256"
+    if not file.exists():
+        file.write_text(mark + "\n")
+    elif file.read_text().strip() != mark:
+        raise ValueError(
+            f"the checkpoint in {str(directory)!r} belongs to a {kind} of other data or settings: "
+            "give another directory, or remove this one"
+        )

@@ -1,7 +1,6 @@
 """One loop for everything that is trained by gradients: scanned, validated, interruptible."""
 
 import functools
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -202,27 +201,3 @@ class Checkpoint:
 
     def save(self, done: int, state: dict) -> None:
         self._manager.save(done, args=ocp.args.StandardSave(state))
-
-
-def fingerprint(*arrays: np.ndarray, **settings: Any) -> str:
-    """A digest of data and settings, by which a checkpoint knows the fit it belongs to."""
-    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
-    for array in arrays:
-        digest.update(str((array.shape, array.dtype)).encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def claim(directory: Path | None, mark: str, kind: str = "fit") -> None:
-    """Make the checkpoint directory this fit's own, or refuse one that is another fit's."""
-    if directory is None:
-        return
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / f"{kind}.sha256"
-    if not file.exists():
-        file.write_text(mark + "\n")
-    elif file.read_text().strip() != mark:
-        raise ValueError(
-            f"the checkpoint in {str(directory)!r} belongs to a {kind} of other data or settings: "
-            "give another directory, or remove this one"
-        )

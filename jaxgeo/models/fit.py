@@ -12,6 +12,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxgeo._files import claim, fingerprint
 from jaxgeo._results import RESULTS
 from jaxgeo.models.diffusion import DiffusionModel
 from jaxgeo.models.hvae import HVAE, RHVAE
@@ -31,7 +32,7 @@ from jaxgeo.models.objectives import (
     reconstruction_loss,
 )
 from jaxgeo.models.vae import VAE, draw
-from jaxgeo.training import Schedule, Trace, claim, fingerprint, minimize
+from jaxgeo.training import Schedule, Trace, minimize
 
 Model = TypeVar("Model", VAE, HVAE, RHVAE, DiffusionModel)
 

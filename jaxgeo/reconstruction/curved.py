@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
 from jaxgeo._batching import each
+from jaxgeo._files import claim, fingerprint
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Point, Scalar, Vector
 from jaxgeo.reconstruction.networks import CurvedFamily, InformationMetric
@@ -25,7 +26,7 @@ from jaxgeo.reconstruction.samples import check_domain, stream_samples
 from jaxgeo.reconstruction.stages import raise_unless_successful
 from jaxgeo.reconstruction.statistic import calibrate_with_error, pairs_at_all_scales
 from jaxgeo.reconstruction.summaries import Identity
-from jaxgeo.training import Schedule, Trace, claim, fingerprint, minimize
+from jaxgeo.training import Schedule, Trace, minimize
 
 LIKELIHOOD = Schedule(
     steps=12_000, learning_rate=1e-2, batch_size=1024, every=100, patience=1_000,

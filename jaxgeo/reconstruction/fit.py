@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxgeo._batching import each
+from jaxgeo._files import claim, fingerprint
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Chart, Metric
 from jaxgeo.reconstruction.charts import LearnedChart, identity
@@ -42,7 +43,7 @@ from jaxgeo.reconstruction.stages import (
     raise_unless_successful,
 )
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
-from jaxgeo.training import Schedule, Trace, claim, fingerprint, minimize
+from jaxgeo.training import Schedule, Trace, minimize
 
 MOMENTS = Schedule(steps=2_000, learning_rate=2e-2, batch_size=512)
 POSTERIOR = Schedule(steps=3_000, learning_rate=2e-2, batch_size=1024)

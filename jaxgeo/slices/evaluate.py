@@ -13,11 +13,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
+from jaxgeo._files import fingerprint
 from jaxgeo._typing import Point
 from jaxgeo.grids import as_axes
 from jaxgeo.slices.grid import SliceGrid
 from jaxgeo.slices.storage import Chunks
-from jaxgeo.training import fingerprint
 
 
 def evaluate(

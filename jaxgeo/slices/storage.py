@@ -9,8 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxgeo._files import load_array, npy_header, writable_directory, write_npy
-from jaxgeo.training import claim
+from jaxgeo._files import claim, load_array, npy_header, writable_directory, write_npy
 
 SAMPLES, FEATURES, PARAMETERS = "samples.npy", "features.npy", "parameters.npy"
 """What `save_slice` writes and `load_slice` reads: one row a node, in one order in all three."""
