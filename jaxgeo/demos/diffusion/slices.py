@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 import jaxgeo as jg
 from jaxgeo import models, report
 from jaxgeo._batching import each
+from jaxgeo._typing import Metric
 from jaxgeo.phases import Boundary, Ridge, boundaries, overlap, regions, ridges
 from jaxgeo.reconstruction import hessian_potential
 from jaxgeo.reconstruction.curved import INFORMATION, LIKELIHOOD
@@ -145,28 +146,33 @@ def study(
     exact = feature_metric(FeatureMap(generator, diagram.plane, Features(classifier)), PRECISION)
     pixels = feature_metric(FeatureMap(generator, diagram.plane))
     domain = np.array([DOMAIN, DOMAIN])
-    simulator = FeatureSimulator(diagram.grid.feature_map(), PRECISION)
+    between = diagram.grid.feature_map()
     fit = jg.fit_curved_family(
-        simulator, key=key_fit, domain=domain, width=128, schedules=SHORT, progress=progress,
-        throw=False,
+        FeatureSimulator(between, PRECISION), key=key_fit, domain=domain, width=128,
+        schedules=SHORT, progress=progress, throw=False,
     )  # fmt: skip
-    metrics = {
-        "reconstructed": np.asarray(jg.on_grid(fit.metric, nodes), np.float64),
-        "exact pullback": np.asarray(jg.on_grid(exact, nodes), np.float64),
-        "pixel pullback": np.asarray(jg.on_grid(pixels, nodes), np.float64),
-    }
+    kinds: dict[str, Metric] = {
+        "reconstructed": fit.metric, "exact pullback": exact, "pixel pullback": pixels
+    }  # fmt: skip
+    metrics = {kind: _on_nodes(metric, nodes) for kind, metric in kinds.items()}
+    splined = _on_nodes(feature_metric(between, PRECISION), nodes)
     potential, unexplained = hessian_potential(fit.metric, domain)
     log_z = np.asarray(jg.on_grid(potential, nodes), np.float64)
     found = {name: _ridges(nodes, metrics[name]) for name in ("reconstructed", "exact pullback")}
     facts = {
         **report.facts_of(fit),
         **_agreement(metrics["reconstructed"], metrics["exact pullback"]),
+        "spline_of_features": _agreement(splined, metrics["exact pullback"]),
         "ridges": _overlap(found["reconstructed"], found["exact pullback"]),
         "hessian_share_unexplained": unexplained,
         "phases": len(np.unique(diagram.labels)),
         "regions": len(regions(diagram.labels).labels),
     }
     return Study(diagram, nodes, metrics, _level(nodes, log_z), found, facts)
+
+
+def _on_nodes(metric: Metric, nodes: tuple[Array, Array]) -> np.ndarray:
+    return np.asarray(jg.on_grid(metric, nodes), np.float64)
 
 
 def _ridges(nodes: tuple[Array, Array], g: np.ndarray) -> list[Ridge]:

@@ -21,8 +21,9 @@ def diffusion_summary(facts: dict[str, Any]) -> str:
             f"{found['rank_correlation_of_log_volume']:.3f}, median error "
             f"{found['median_metric_error']:.2f}, ridges recovered "
             f"{found['ridges']['recovered']:.2f}, confirmed {found['ridges']['confirmed']:.2f} "
-            f"({found['result']}); no Hessian metric in these coordinates by "
-            f"{found['hessian_share_unexplained']:.2f}"
+            f"({found['result']}; by a spline of features alone, median error "
+            f"{found['spline_of_features']['median_metric_error']:.4f}); share that no Hessian "
+            f"metric in these coordinates explains {found['hessian_share_unexplained']:.2f}"
         )
     for group, table in facts["interpolation"].items():
         lines.append(f"{table['pairs']} {group.replace('all pairs', 'pairs in all')}:")
