@@ -18,13 +18,14 @@ from jaxgeo.demos.diffusion.slices import Generator, phase_diagram
 from jaxgeo.demos.diffusion.summary import boundary_lines
 
 VIEWS = Views(
-    zoomed=(("float16", 10), ("float16", 50), ("float32", 50), ("float64", 50)),
+    zoomed=(("float16", 10), ("float16", 50), ("float32", 50), ("float64", 10)),
     counted=(
-        *(Window("float16", n, 2e-1) for n in (10, 50)),
-        *(Window("float32", n, w) for n in (10, 50, 250) for w in (2e-1, 2e-3)),
-        *(Window("float64", n, w) for n in (10, 50) for w in (2e-3, 2e-6, 2e-9, 2e-12)),
+        Window("float16", 10, 2e-1),
+        *(Window("float32", n, w) for n in (10, 50) for w in (2e-1, 2e-4)),
+        Window("float32", 250, 2e-3),
+        *(Window("float64", 10, w) for w in (2e-3, 2e-7, 2e-12)),
+        *(Window("float64", 50, w) for w in (2e-7, 2e-12)),
     ),
-    nodes=193,
     steps=(5, 10, 20, 50, 100, 250, 1000),
 )
 

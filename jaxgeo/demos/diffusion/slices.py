@@ -43,10 +43,10 @@ METRIC = 97
 PRECISION = 300.0
 """N of the law N(E(t), I/N): its noise is a third of the distance between random samples."""
 SHORT = (
-    LIKELIHOOD._replace(steps=2_000),
-    INFORMATION._replace(steps=500),
+    LIKELIHOOD._replace(steps=4_000),
+    INFORMATION._replace(steps=1_000),
 )
-"""The law of a slice's features is simpler than that of spins: a sixth of the default steps."""
+"""The law of a slice's features is simpler than that of spins: a third of the default steps."""
 RIDGE = 0.5
 """A ridge of log √det g stands out by this."""
 NEAR = 0.02
