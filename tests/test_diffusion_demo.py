@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 
 from jaxgeo.cli import app
 from jaxgeo.demos.diffusion import boundary, run, slices
+from jaxgeo.reconstruction import curved
 from jaxgeo.training import Schedule
 
 FEW = {"NODES": 33, "METRIC": 17, "POINTS": 9}
-BRIEF = Schedule(steps=20, learning_rate=1e-2, batch_size=64, every=10, optimizer="muon")
+BRIEF = Schedule(steps=20, learning_rate=1e-2, batch_size=256, every=10, optimizer="muon")
 
 
 def invoke(*args):
@@ -34,6 +35,7 @@ def report(tmp_path_factory):
         for name, value in FEW.items():
             patch.setattr(slices, name, value)
         patch.setattr(slices, "SHORT", (BRIEF, BRIEF))
+        patch.setattr(curved, "FRESH", 2048)
         patch.setattr(run, "CLUSTERS", 4)
         patch.setattr(run, "SAMPLER_STEPS", 4)
         patch.setattr(boundary, "VIEWS", boundary.Views((("float32", 4),), (), 33, (4,)))

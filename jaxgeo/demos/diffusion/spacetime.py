@@ -47,8 +47,7 @@ def voyage(model: models.DiffusionModel, first: np.ndarray, second: np.ndarray) 
     found = jg.spacetime_geodesic(denoiser, schedule, *ends, n_points=POINTS, throw=False)
     s = jnp.linspace(0, 1, POINTS)[:, None]
     line = (1 - s) * ends[0][None] + s * ends[1][None]
-    shown = [_denoised(denoiser, points) for points in (found.points, line)]
-    images = [np.asarray(model.decode(x.reshape(-1, *model.shape))) for x in shown]
+    images = [np.asarray(_denoised(denoiser, points)) for points in (found.points, line)]
     times = np.asarray(found.points[:, -1])
     return Voyage(
         times, images[0], images[1],
@@ -63,7 +62,11 @@ def voyage(model: models.DiffusionModel, first: np.ndarray, second: np.ndarray) 
 
 @eqx.filter_jit
 def _denoised(denoiser: _Flattened, points: Array) -> Array:
-    return jax.vmap(lambda z: denoiser(z[:-1], z[-1]))(points)
+    def one(z: Array) -> Array:
+        model = denoiser.model
+        return model.decode(denoiser(z[:-1], z[-1]).reshape(model.shape))
+
+    return jax.vmap(one)(points)
 
 
 @eqx.filter_jit
