@@ -6,13 +6,16 @@ BIN := .venv/bin
 QUICK_COMPILE := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
 	--xla_cpu_parallel_codegen_split_count=1
 
-.PHONY: demo latent test lint notebooks bench clean
+.PHONY: demo latent diffusion test lint notebooks bench clean
 
 demo: .venv/installed ## Ising samples to Fisher metric, phases and geodesics, against exact physics
 	$(BIN)/jaxgeo demo ising --out out/ising
 
 latent: .venv/installed ## handwritten digits to VAE, RHVAE, geodesics, clusters and samples
 	$(BIN)/jaxgeo demo latent --out out/latent
+
+diffusion: .venv/installed ## a diffusion model of digits: phases, metric and geodesics of its latent space
+	$(BIN)/jaxgeo demo diffusion --out out/diffusion
 
 test: .venv/installed ## lint, types, and the test suite
 	$(BIN)/ruff check .

@@ -154,16 +154,16 @@ def study(
     kinds: dict[str, Metric] = {
         "reconstructed": fit.metric, "exact pullback": exact, "pixel pullback": pixels
     }  # fmt: skip
-    metrics = {kind: _on_nodes(metric, nodes) for kind, metric in kinds.items()}
-    splined = _on_nodes(feature_metric(between, PRECISION), nodes)
+    metrics = {kind: on_nodes(metric, nodes) for kind, metric in kinds.items()}
+    splined = on_nodes(feature_metric(between, PRECISION), nodes)
     potential, unexplained = hessian_potential(fit.metric, domain)
     log_z = np.asarray(jg.on_grid(potential, nodes), np.float64)
-    found = {name: _ridges(nodes, metrics[name]) for name in ("reconstructed", "exact pullback")}
+    found = {name: ridges_of(nodes, metrics[name]) for name in ("reconstructed", "exact pullback")}
     facts = {
         **report.facts_of(fit),
-        **_agreement(metrics["reconstructed"], metrics["exact pullback"]),
-        "spline_of_features": _agreement(splined, metrics["exact pullback"]),
-        "ridges": _overlap(found["reconstructed"], found["exact pullback"]),
+        **agreement(metrics["reconstructed"], metrics["exact pullback"]),
+        "spline_of_features": agreement(splined, metrics["exact pullback"]),
+        "ridges": shared(found["reconstructed"], found["exact pullback"]),
         "hessian_share_unexplained": unexplained,
         "phases": len(np.unique(diagram.labels)),
         "regions": len(regions(diagram.labels).labels),
@@ -171,20 +171,23 @@ def study(
     return Study(diagram, nodes, metrics, _level(nodes, log_z), found, facts)
 
 
-def _on_nodes(metric: Metric, nodes: tuple[Array, Array]) -> np.ndarray:
+def on_nodes(metric: Metric, nodes: tuple[Array, Array]) -> np.ndarray:
+    """A metric at every node."""
     return np.asarray(jg.on_grid(metric, nodes), np.float64)
 
 
-def _ridges(nodes: tuple[Array, Array], g: np.ndarray) -> list[Ridge]:
+def ridges_of(nodes: tuple[Array, Array], g: np.ndarray) -> list[Ridge]:
+    """Those of log √det g."""
     return ridges(nodes, np.linalg.slogdet(g)[1] / 2, threshold=RIDGE)
 
 
-def _overlap(found: list[Ridge], reference: list[Ridge]) -> dict[str, float]:
+def shared(found: list[Ridge], reference: list[Ridge]) -> dict[str, float]:
+    """How far they coincide."""
     near = NEAR * (DOMAIN[1] - DOMAIN[0])
     return dict(overlap(found, reference, tolerance=near)._asdict())
 
 
-def _agreement(learned: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+def agreement(learned: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     """How a metric compares with another: over all nodes, whatever the coordinates."""
     volumes = [np.linalg.slogdet(g)[1].ravel() / 2 for g in (learned, exact)]
     errors = report.metric_errors(learned, exact)
