@@ -137,19 +137,25 @@ def checked(
     grid: Sequence[ArrayLike], values: ArrayLike, name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The two axes and the values on them as float arrays, or a `ValueError`."""
-    axes = [np.asarray(axis, np.float64) for axis in grid]
-    if len(axes) != 2:
-        raise ValueError(f"`grid` must hold two vectors, got {len(axes)}.")
-    for k, axis in enumerate(axes):
-        if axis.ndim != 1 or axis.size < 2 or not np.all(np.diff(axis) > 0):
-            raise ValueError(f"`grid[{k}]` must be two or more increasing numbers, got {axis}.")
+    x, y = increasing(grid, "grid")
     field = np.asarray(values, np.float64)
-    shape = tuple(axis.size for axis in axes)
+    shape = (x.size, y.size)
     if field.shape[:2] != shape or field.shape[2:] not in ((), (2, 2)):
         raise ValueError(f"{name}: expected shape {shape} like the grid, got {field.shape}.")
     if not np.any(np.isfinite(field)):
         raise ValueError(f"{name}: no value is finite.")
-    return axes[0], axes[1], field
+    return x, y, field
+
+
+def increasing(grid: Sequence[ArrayLike], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The two axes as float arrays, or a `ValueError`."""
+    axes = [np.asarray(axis, np.float64) for axis in grid]
+    if len(axes) != 2:
+        raise ValueError(f"`{name}` must hold two vectors, got {len(axes)}.")
+    for k, axis in enumerate(axes):
+        if axis.ndim != 1 or axis.size < 2 or not np.all(np.diff(axis) > 0):
+            raise ValueError(f"`{name}[{k}]` must be two or more increasing numbers, got {axis}.")
+    return axes[0], axes[1]
 
 
 def colour_limits(finite: np.ndarray, signed: bool) -> tuple[float, float]:

@@ -11,6 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from jaxgeo.phases import Boundary, BoxDimension, Ridge, ZoomLevel
+from jaxgeo.phases.boundaries import as_labels
+from jaxgeo.plotting.fields import increasing
 from jaxgeo.plotting.figures import panels
 
 PHASES = (
@@ -19,6 +21,7 @@ PHASES = (
 )
 """Ten colours that colour-blind readers can tell apart (Tol 2021), for phases; then again."""
 PLANE = (r"$\alpha$", r"$\beta$")
+CURVES = (("-", "white"), ("--", "#FFD92F"), (":", "white"), ("-.", "#FFD92F"))
 
 
 def phase_map(
@@ -42,15 +45,17 @@ def phase_map(
     - `names`: of labels, for the legend; the numbers if not given.
     - `ax`: axes to draw on; those of a new figure if not given.
 
-    **Returns:** the axes. **Fails:** `ValueError` if `labels` does not fit the axes.
+    **Returns:** the axes. **Fails:** `ValueError` on axes that do not increase, labels that are
+    no whole numbers or do not fit the axes, and more names of curves than can be told apart.
     """
-    x, y = (np.asarray(axis, np.float64) for axis in axes)
-    kinds = np.asarray(labels)
-    if kinds.shape != (x.size, y.size):
-        raise ValueError(f"`labels` must have shape {(x.size, y.size)}, got {kinds.shape}.")
+    x, y = increasing(axes, "axes")
+    kinds = as_labels(labels, (x.size, y.size))
+    curves = curves or {}
+    if len(curves) > len(CURVES):
+        raise ValueError(f"`curves` must have {len(CURVES)} names at most, got {list(curves)}.")
     ax = panels(size=(5.4, 4.8))[0, 0] if ax is None else ax
     present = np.unique(kinds).tolist()
-    colors = [PHASES[int(kind) % len(PHASES)] for kind in present]
+    colors = [PHASES[kind % len(PHASES)] for kind in present]
     ax.pcolormesh(
         x, y, np.searchsorted(present, kinds).T, cmap=ListedColormap(colors), vmin=-0.5,
         vmax=len(present) - 0.5, shading="nearest", rasterized=True,
@@ -63,22 +68,31 @@ def phase_map(
         points = np.asarray(getattr(line, "points", line))
         ax.plot(*points.T, color="black", lw=0.9)
     outline = [withStroke(linewidth=3.2, foreground="black")]
-    styles = (("-", "white"), ("--", "#FFD92F"), (":", "white"), ("-.", "#FFD92F"))
-    for (name, lines), (style, color) in zip((curves or {}).items(), styles, strict=False):
+    for (name, lines), (style, color) in zip(curves.items(), CURVES, strict=False):
         look: dict[str, Any] = {"ls": style, "color": color, "lw": 1.6, "path_effects": outline}
         for line in map(np.asarray, lines):
             ax.plot(*line.T, **look)
             ax.plot(*line[[0, -1]].T, "o", ms=4.5, color="white", mec="black", zorder=5)
         handles.append(Line2D([], [], label=name, **look))
     ax.legend(
-        handles=handles, ncols=6, loc="lower left", bbox_to_anchor=(0, 1.01), fontsize="small",
-        facecolor="0.85", framealpha=1, columnspacing=1.0, handletextpad=0.4,
+        handles=handles, ncols=_columns(ax, handles), loc="lower left", bbox_to_anchor=(0, 1.01),
+        fontsize="small", facecolor="0.85", framealpha=1, columnspacing=1.0, handletextpad=0.4,
     )  # fmt: skip
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
     ax.set_xlabel(axis_labels[0] + (f"\n{title}" if title else ""))
     ax.set_ylabel(axis_labels[1])
     return ax
+
+
+def _columns(ax: Axes, handles: Sequence[Any]) -> int:
+    """The most columns of a legend in small print that the axes have room for."""
+    inches = ax.get_window_extent().width / ax.figure.dpi
+    widths = np.array([0.5 + 0.075 * len(handle.get_label()) for handle in handles])
+    for n in range(len(widths), 1, -1):
+        if sum(column.max() for column in np.array_split(widths, n)) <= inches:
+            return n
+    return 1
 
 
 def image_map(
@@ -89,36 +103,51 @@ def image_map(
     ax: Axes | None = None,
     axis_labels: Sequence[str] = PLANE,
 ) -> Axes:
-    """Decoded images, each at its place of the plane.
+    """Decoded images, each at its place of the plane: α to the right and β up.
 
     **Arguments:** `axes`: two evenly spaced vectors `(n₁,)`, `(n₂,)`; `images`:
-    `(n₁, n₂, height, width)`, or with colours `(…, 3)`; `boundaries`, as of `phase_map`; `ax`.
+    `(n₁, n₂, height, width)`, in greys between their extremes, dark where they are large, or with
+    colours `(…, 3)`, in [0, 1] or whole numbers up to 255; `boundaries`, as of `phase_map`; `ax`.
 
-    **Returns:** the axes. **Fails:** `ValueError` if `images` does not fit the axes.
+    **Returns:** the axes. **Fails:** `ValueError` on axes that are not evenly spaced, images that
+    do not fit them, and colours out of their range.
     """
-    x, y = (np.asarray(axis, np.float64) for axis in axes)
-    tiles = np.asarray(images, np.float64)
-    if tiles.shape[:2] != (x.size, y.size) or tiles.ndim not in (4, 5):
+    x, y = increasing(axes, "axes")
+    for k, axis in enumerate((x, y)):
+        if not np.allclose(np.diff(axis), np.diff(axis).mean(), rtol=1e-3, atol=0):
+            raise ValueError(f"`axes[{k}]` must be evenly spaced, got {axis}.")
+    tiles = np.asarray(images)
+    n, m = x.size, y.size
+    if tiles.shape[:2] != (n, m) or tiles.shape[4:] not in ((), (3,)) or tiles.ndim < 4:
         raise ValueError(
-            f"`images` must have shape {(x.size, y.size)} + (height, width), got {tiles.shape}."
+            f"`images` must have shape {(n, m)} + (height, width) or (height, width, 3), "
+            f"got {tiles.shape}."
         )
-    ax = panels(size=(5.2, 5.0))[0, 0] if ax is None else ax
-    n, m, height, width, *colors = tiles.shape
+    whole = np.issubdtype(tiles.dtype, np.integer)
+    tiles = tiles if whole else tiles.astype(np.float64)  # bfloat16 is no dtype of matplotlib's
+    if tiles.ndim == 5 and not (tiles.min() >= 0 and tiles.max() <= (255 if whole else 1)):
+        raise ValueError(
+            "colours must lie in [0, 1], or be whole numbers up to 255, got "
+            f"{tiles.dtype} from {tiles.min()} to {tiles.max()}."
+        )
+    height, width, *colors = tiles.shape[2:]
+    aspect = m * height / (n * width)  # kept, or images would be stretched
+    ax = panels(size=(5.2, 4.5 * aspect + 0.5))[0, 0] if ax is None else ax
     # rows of the picture: β from above down, and in each the rows of the images
     rows = tiles[:, ::-1].swapaxes(0, 1).swapaxes(1, 2)
     mosaic = rows.reshape(m * height, n * width, *colors)
-    (left, right), (bottom, top) = ((a[0] - s, a[-1] + s) for a, s in _half_cells(x, y))
+    (left, right), (bottom, top) = (
+        (axis[0] - half, axis[-1] + half)
+        for axis, half in ((axis, np.ptp(axis) / (axis.size - 1) / 2) for axis in (x, y))
+    )
     ax.imshow(mosaic, cmap="gray_r", extent=(left, right, bottom, top), aspect="auto")
+    ax.set_box_aspect(aspect)
     for line in boundaries:
         points = np.asarray(getattr(line, "points", line))
         ax.plot(*points.T, color="#D81B60", lw=1.2)
     ax.set_xlabel(axis_labels[0])
     ax.set_ylabel(axis_labels[1])
     return ax
-
-
-def _half_cells(*axes: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    return [(axis, (axis[-1] - axis[0]) / max(axis.size - 1, 1) / 2) for axis in axes]
 
 
 def zoom_strip(series: Mapping[str, Sequence[ZoomLevel]], *, columns: int = 8) -> Any:
@@ -129,7 +158,7 @@ def zoom_strip(series: Mapping[str, Sequence[ZoomLevel]], *, columns: int = 8) -
     **Arguments:** `series`: a name to the levels that `phases.zoom_series` gives; `columns`: how
     many of them are drawn, evenly spaced.
 
-    **Returns:** the axes, `(names, columns)`.
+    **Returns:** the axes, `(names, columns)`. **Fails:** `ValueError` without a level.
     """
     columns = min(columns, max((len(levels) for levels in series.values()), default=0))
     if columns == 0:
@@ -145,7 +174,8 @@ def zoom_strip(series: Mapping[str, Sequence[ZoomLevel]], *, columns: int = 8) -
             ax.imshow(kinds.T % len(PHASES), origin="lower", cmap=cycle, vmin=-0.5,
                       vmax=len(PHASES) - 0.5, interpolation="nearest")  # fmt: skip
             width = float(np.ptp(levels[k].axes[0]))
-            ax.set_title(f"{width:.0e}", fontsize="x-small")
+            digit, power = f"{width:.0e}".split("e")
+            ax.set_title(rf"${digit}\times10^{{{int(power)}}}$", fontsize="x-small")
             ax.set_xticks([])
             ax.set_yticks([])
         row[0].set_ylabel(name, fontsize="small")
@@ -158,8 +188,11 @@ def box_counts(
     r"""Boxes that meet a boundary against their size, with the fit whose slope is −D.
 
     Filled marks are what was fitted. **Arguments:** `dimensions`: a name to what
-    `phases.box_dimension` gives; `ax`. **Returns:** the axes.
+    `phases.box_dimension` gives; `ax`. **Returns:** the axes. **Fails:** `ValueError` without a
+    dimension.
     """
+    if not dimensions:
+        raise ValueError("`dimensions` must hold at least one, got none.")
     ax = panels(size=(5.0, 4.0))[0, 0] if ax is None else ax
     marks = "os^Dv<>p*h"
     for k, (name, found) in enumerate(dimensions.items()):
@@ -188,13 +221,19 @@ def growth(
 ) -> Axes:
     """Lipschitz constants against the distance to a boundary, on logarithmic scales.
 
-    **Arguments:** `curves`: a name to distances `(n,)` and constants `(n,)`. **Returns:** the
-    axes."""
+    **Arguments:** `curves`: a name to distances `(n,)` and constants `(n,)`; those that are not
+    finite are left out, and named in the legend. **Returns:** the axes. **Fails:** `ValueError`
+    without a curve.
+    """
+    if not curves:
+        raise ValueError("`curves` must hold at least one, got none.")
     ax = panels(size=(5.0, 4.0))[0, 0] if ax is None else ax
     for k, (name, (distances, constants)) in enumerate(curves.items()):
+        bad = int(np.sum(~np.isfinite(np.asarray(constants))))
+        note = f" ({bad} not finite)" if bad else ""
         ax.loglog(
             np.asarray(distances), np.asarray(constants), "o-", ms=3.5, lw=1.2,
-            color=PHASES[k % len(PHASES)], label=name,
+            color=PHASES[k % len(PHASES)], label=name + note,
         )  # fmt: skip
     ax.set_xlabel(labels[0])
     ax.set_ylabel(labels[1])
