@@ -18,7 +18,9 @@ def one_by_one(f: Callable[..., PyTree], *args: PyTree) -> PyTree:
     """`f(*args)`; under `jax.vmap` one element after another on a CPU, side by side elsewhere.
 
     Side by side all wait for the slowest, at every level of nested loops: many cores that would
-    idle otherwise make up for it, few do not. Not differentiable.
+    idle otherwise make up for it, few do not. Not differentiable. Where a CPU is the default, the
+    other program is not even traced, for it doubles with every level of `vmap`: a program exported
+    from there goes one after another on any platform.
     """
     dynamic, static = eqx.partition(args, eqx.is_array)
 
@@ -36,7 +38,10 @@ def one_by_one(f: Callable[..., PyTree], *args: PyTree) -> PyTree:
             axes = jax.tree.map(lambda moves: 0 if moves else None, batched[0])
             return jax.vmap(lambda x: f(*eqx.combine(x, static)), (axes,), axis_size=size)(dynamic)
 
-        out = jax.lax.platform_dependent(dynamic, cpu=in_turn, default=side_by_side)
+        if jax.default_backend() == "cpu":
+            out = in_turn(dynamic)
+        else:
+            out = jax.lax.platform_dependent(dynamic, cpu=in_turn, default=side_by_side)
         return out, jax.tree.map(lambda _: True, out)
 
     return run(dynamic)
