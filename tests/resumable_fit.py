@@ -24,7 +24,7 @@ def run(checkpoint):
         n_samples=1024,
         simulator_batch=256,
         schedules=(
-            Schedule(steps=1000, learning_rate=1e-2, batch_size=256, every=50, patience=100),
+            Schedule(steps=300, learning_rate=1e-2, batch_size=256, every=50, patience=100),
             Schedule(steps=100, learning_rate=1e-2, batch_size=256, every=50),
             Schedule(steps=100, learning_rate=1e-2, batch_size=256, every=50),
         ),

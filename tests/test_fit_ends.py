@@ -12,6 +12,7 @@ import resumable_fit
 from brief_fits import BRIEF, SQUARE, gaussian
 
 from jaxgeo import RESULTS
+from jaxgeo._batching import each
 from jaxgeo._results import describe
 from jaxgeo.reconstruction import Identity, fit_log_partition
 from jaxgeo.training import Checkpoint, Trace
@@ -104,10 +105,10 @@ def resumable_fit_here(monkeypatch, folder, stop=None):
                 resumable_fit.run(folder)
             return None, saved[0]
         fit = resumable_fit.run(folder)
-        values = jax.vmap(lambda t: fit.log_partition(jnp.log(t)))(grid)
+        values = each(fit.log_partition, np.log(grid))
         # the best state may be older than the interruption: traces know what came after
         traces = [t.held_out_loss for t in fit.history.values() if isinstance(t, Trace)]
-        return (values, jax.vmap(fit.metric)(grid), *traces), saved[0]
+        return (values, each(fit.metric, grid), *traces), saved[0]
 
 
 def test_a_fit_killed_and_then_interrupted_resumes_to_the_same_end(tmp_path, monkeypatch):
