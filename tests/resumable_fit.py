@@ -29,6 +29,7 @@ def run(checkpoint):
             Schedule(steps=100, learning_rate=1e-2, batch_size=256, every=50),
         ),
         width=16,
+        depth=2,
         networks=2,
         checkpoint=checkpoint,
         progress=False,
