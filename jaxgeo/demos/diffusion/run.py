@@ -16,11 +16,11 @@ import jaxgeo as jg
 from jaxgeo import models
 from jaxgeo._files import write_json, write_npz
 from jaxgeo._results import describe
+from jaxgeo.demos.data import Samples, digits
 from jaxgeo.demos.diffusion import pictures
 from jaxgeo.demos.diffusion.boundary import crossing
 from jaxgeo.demos.diffusion.slices import Classes, Generator, compared, pairs, study
 from jaxgeo.demos.diffusion.spacetime import voyage
-from jaxgeo.demos.latent import Samples, digits
 
 STEPS = 8_000
 """That train the denoiser."""
