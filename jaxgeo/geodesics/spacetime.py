@@ -77,7 +77,8 @@ def spacetime_geodesic(
     `left_domain`, if the curve rises above t = 1; `not_converged`.
 
     **Cost:** one or two gradients an iteration of n divergences, point by point: some 5 d calls of
-    the denoiser each, or some 5 of `divergence`. 20 to 300 iterations. Compiles once per shape and structure.
+    the denoiser each, or some 5 of `divergence`. 20 to 300 iterations. Compiles once per shape and
+    structure.
 
     **Example:** N(0, 1), whose spacetime is a hyperbolic plane: straight up to more noise.
 

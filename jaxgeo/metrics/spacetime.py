@@ -49,8 +49,8 @@ class SpacetimeMetric(eqx.Module):
     **Fails:** not finite at t = 0; where g is not positive definite, solvers report
     `metric_not_positive_definite`.
 
-    **Cost:** d forward derivatives of the denoiser for μ, or one `divergence`; some four times that
-    for g.
+    **Cost:** d forward derivatives of the denoiser for μ, or one `divergence`; some four times
+    that for g.
 
     **Example:** a normal law has a spacetime of constant curvature −1/(2d).
 
