@@ -183,6 +183,8 @@ class ProbabilityFlow(eqx.Module):
     def __check_init__(self) -> None:
         if not (0 < self.start <= 1 and 0 < self.end <= 1):
             raise ValueError(f"times must lie in (0, 1], got {self.start} and {self.end}.")
+        if not self.longest > 0:
+            raise ValueError(f"`longest` must be positive, got {self.longest}.")
 
     def __call__(self, x: Array) -> Array:
         """Where `x`, at time `start`, is carried to by time `end`."""
