@@ -1,7 +1,7 @@
 """A geodesic of the spacetime of denoising posteriors, between two samples of the data.
 
-The posteriors are those of a mixture of Gaussians that is fitted to the samples: those of a network
-exist only as far as its Jacobian is symmetric and positive, which the report measures.
+The posteriors are those of a mixture of Gaussians that is fitted to the samples: those of a
+network exist only as far as its Jacobian is symmetric and positive, which the report measures.
 """
 
 from typing import Any, NamedTuple
