@@ -70,9 +70,8 @@ def run_diffusion(
     rich = max(diagrams, key=lambda one: sum(len(border.points) for border in one.borders))
     crossed = crossing(rich, model, classifier)
     clock.append(("boundary", time.perf_counter()))
-    first = trained.unseen[0]
-    second = trained.unseen[np.argmax(trained.unseen_classes != trained.unseen_classes[0]) or 1]
-    travelled = voyage(model, first, second)
+    second = int(np.argmax(trained.unseen_classes != trained.unseen_classes[0])) or 1
+    travelled = voyage(model, trained.seen, trained.unseen, second, seed=seed)
     clock.append(("spacetime", time.perf_counter()))
     facts: dict[str, Any] = {
         "data": f"{len(trained.seen)} of {trained.name} to train on, "
