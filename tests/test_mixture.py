@@ -108,6 +108,14 @@ def test_denoiser_and_log_partition_against_quadrature(mixture, t):
     np.testing.assert_allclose(score(denoiser, SCHEDULE, X, t), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("mixture", [MIXTURE, ROUND], ids=["full", "round"])
+def test_divergence_of_the_denoiser(mixture):
+    denoiser = MixtureDenoiser(mixture, SCHEDULE)
+    for t in (0.05, 0.4):
+        expected = jnp.trace(jax.jacfwd(lambda x, t=t: denoiser(x, t))(X))
+        np.testing.assert_allclose(denoiser.divergence(X, t), expected, rtol=1e-10)
+
+
 def test_denoiser_at_no_noise_is_the_identity():
     np.testing.assert_allclose(MixtureDenoiser(MIXTURE)(X, 0.0), X, rtol=EXACT)
 

@@ -6,6 +6,7 @@ takes one divergence of the denoiser at each. The polyline is sought in y = x/α
 (|dy|² + 2d dρ²)/ρ².
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -34,6 +35,7 @@ def spacetime_geodesic(
     a: ArrayLike,
     b: ArrayLike,
     *,
+    divergence: Callable[[Array, Array], Array] | None = None,
     n_points: int = 33,
     start: ArrayLike | None = None,
     max_iterations: int = 500,
@@ -51,7 +53,7 @@ def spacetime_geodesic(
 
     **Arguments:**
 
-    - `denoiser`, `schedule`: as of `SpacetimeMetric`.
+    - `denoiser`, `schedule`, `divergence`: as of `SpacetimeMetric`.
     - `a`, `b`: the ends (x, t), `(d + 1,)`, 0 < t ≤ 1.
     - `n_points`: of the polyline, with the ends.
     - `start`: `(n_points, d + 1)`, a curve from `a` to `b` near which to seek; if not given, the
@@ -70,11 +72,13 @@ def spacetime_geodesic(
     so to the accuracy of `correction`; the points do not.
 
     **Fails:** `ValueError` on shapes and times. `nonfinite`; `metric_not_positive_definite`, if
-    ⟨Δη, Δμ⟩ ≤ 0 of two neighbours, as a denoiser that is learned badly may have it;
+    ⟨Δη, Δμ⟩ ≤ 0 of two neighbours, which going downhill finds wherever there are any: of denoisers
+    that are learned nearly always, see `SpacetimeMetric`;
     `left_domain`, if the curve rises above t = 1; `not_converged`.
 
-    **Cost:** one or two iterations' line searches, each n gradients of a divergence: some 5 d
-    calls of the denoiser a point. 20 to 200 iterations. Compiles once per shape and structure.
+    **Cost:** one or two gradients an iteration of n divergences, point by point: some 5 d calls of
+    the denoiser each, or some 5 of `divergence`. 20 to 300 iterations. Compiles once per shape and
+    structure.
 
     **Example:** N(0, 1), whose spacetime is a hyperbolic plane: straight up to more noise.
 
@@ -105,7 +109,8 @@ def spacetime_geodesic(
     if curve is not None and curve.shape != (n_points, a.size):
         raise ValueError(f"`start` must have shape {(n_points, a.size)}, got {curve.shape}.")
     limits = jnp.asarray(max_iterations, jnp.int32), jnp.asarray(rtol, a.dtype)
-    return _solve(SpacetimeMetric(denoiser, schedule), a, b, curve, n_points, *limits, throw)
+    metric = SpacetimeMetric(denoiser, schedule, divergence)
+    return _solve(metric, a, b, curve, n_points, *limits, throw)
 
 
 @eqx.filter_jit
@@ -182,7 +187,9 @@ def _arc(w0: Point, w1: Point, n: int) -> Float[Array, "n d_plus_1"]:
 
 def _squares(metric: SpacetimeMetric, points: Float[Array, "n d_plus_1"]) -> Float[Array, " m"]:
     """⟨Δη, Δμ⟩ of every segment."""
-    eta, mu = jax.vmap(metric.natural)(points), jax.vmap(metric.expectation)(points)
+    # one by one and kept nowhere: of all points together, derivatives no longer fit the cache
+    mu = jax.lax.map(jax.checkpoint(lambda z: metric.expectation(z)), points)
+    eta = jax.vmap(metric.natural)(points)
     return jnp.sum(jnp.diff(eta, axis=0) * jnp.diff(mu, axis=0), axis=1)
 
 

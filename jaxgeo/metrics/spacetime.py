@@ -1,5 +1,6 @@
 """The metric of a diffusion model: how much the denoised change with noisy data and its time."""
 
+from collections.abc import Callable
 from typing import final
 
 import equinox as eqx
@@ -29,16 +30,26 @@ class SpacetimeMetric(eqx.Module):
     **Arguments:**
 
     - `denoiser`: (x, t) to the mean of the data behind x, `(d,)`, of x's shape, twice
-      differentiable. For one that is learned, J_ηᵀ J_μ need not be symmetric nor g positive.
+      differentiable.
     - `schedule`: of its noise.
+    - `divergence`: (x, t) to div D, where it is known or estimated for less than the d derivatives
+      of the denoiser that are taken if it is not given: `MixtureDenoiser.divergence`, or the mean
+      of ⟨v, J v⟩ over some fixed random signs v.
+
+    **A denoiser that is learned** is the mean of no posterior, exactly: its Jacobian is neither
+    symmetric nor positive, and then neither is g positive, in any precision. Of a network trained
+    on 1,500 digits of 8 × 8 that denoises others well, a quarter of the 64 eigenvalues of the
+    Jacobian's symmetric part are negative at σ/α = 0.34, down to −0.28 of the greatest, and 40 %
+    at σ/α = 1.2. Such a g has no geodesics of least energy. A mixture fitted to the same data is a
+    posterior mean, with a g that is positive everywhere, and errs less than 15 % more.
 
     **Returns:** `metric(z)`, `(d + 1, d + 1)`, at z = (x, t), `(d + 1,)`.
 
     **Fails:** not finite at t = 0; where g is not positive definite, solvers report
     `metric_not_positive_definite`.
 
-    **Cost:** d forward derivatives of the denoiser for μ, whose divergence is exact; some four
-    times that for g.
+    **Cost:** d forward derivatives of the denoiser for μ, or one `divergence`; some four times
+    that for g.
 
     **Example:** a normal law has a spacetime of constant curvature −1/(2d).
 
@@ -55,6 +66,7 @@ class SpacetimeMetric(eqx.Module):
 
     denoiser: Denoiser
     schedule: VariancePreserving
+    divergence: Callable[[Array, Array], Array] | None = None
 
     def natural(self, z: Point) -> Point:
         """η of z = (x, t)."""
@@ -65,8 +77,11 @@ class SpacetimeMetric(eqx.Module):
     def expectation(self, z: Point) -> Point:
         """μ of z = (x, t)."""
         x, t = z[:-1], z[-1]
-        mean, derivative = jax.linearize(lambda x: self.denoiser(x, t), x)
-        divergence = jnp.trace(jax.vmap(derivative)(jnp.eye(x.size, dtype=x.dtype)))
+        if self.divergence is None:
+            mean, derivative = jax.linearize(lambda x: self.denoiser(x, t), x)
+            divergence = jnp.trace(jax.vmap(derivative)(jnp.eye(x.size, dtype=x.dtype)))
+        else:
+            mean, divergence = self.denoiser(x, t), self.divergence(x, t)
         spread = self.schedule.sigma(t) ** 2 / self.schedule.alpha(t) * divergence
         return jnp.append(mean, jnp.dot(mean, mean, precision=HIGHEST) + spread)
 

@@ -16,11 +16,11 @@ import jaxgeo as jg
 from jaxgeo import models
 from jaxgeo._files import write_json, write_npz
 from jaxgeo._results import describe
+from jaxgeo.demos.data import Samples, digits
 from jaxgeo.demos.diffusion import pictures
 from jaxgeo.demos.diffusion.boundary import crossing
 from jaxgeo.demos.diffusion.slices import Classes, Generator, compared, pairs, study
 from jaxgeo.demos.diffusion.spacetime import voyage
-from jaxgeo.demos.latent import Samples, digits
 
 STEPS = 8_000
 """That train the denoiser."""
@@ -70,9 +70,8 @@ def run_diffusion(
     rich = max(diagrams, key=lambda one: sum(len(border.points) for border in one.borders))
     crossed = crossing(rich, model, classifier)
     clock.append(("boundary", time.perf_counter()))
-    first = trained.unseen[0]
-    second = trained.unseen[np.argmax(trained.unseen_classes != trained.unseen_classes[0]) or 1]
-    travelled = voyage(model, first, second)
+    second = int(np.argmax(trained.unseen_classes != trained.unseen_classes[0])) or 1
+    travelled = voyage(model, trained.seen, trained.unseen, second, seed=seed)
     clock.append(("spacetime", time.perf_counter()))
     facts: dict[str, Any] = {
         "data": f"{len(trained.seen)} of {trained.name} to train on, "

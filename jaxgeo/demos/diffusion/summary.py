@@ -33,10 +33,12 @@ def diffusion_summary(facts: dict[str, Any]) -> str:
                 lines.append(f"  {kind:<15} {found['curves found']:>4} found: {values}")
     lines += boundary_lines(facts["boundary"])
     through = facts["spacetime"]
+    negative = through["the network's share of negative eigenvalues"]
     lines.append(
         f"spacetime geodesic between two samples ({through['result']}): energy "
         f"{through['energy']:.1f}, straight line {through['energy of the straight line']:.1f}; "
         f"its latest time {through['latest time']:.2f}"
+        f" (of a fitted mixture: {negative:.0%} of the network's Jacobian is negative)"
     )
     return "\n".join([*lines, f"fit {facts['fit']['result']}"])
 
