@@ -129,7 +129,7 @@ def exact_denoiser(model):
     """Of `MIXTURE`, standardised."""
     center, spread = model.center[...], model.spread[...]
     means = (MIXTURE.means - center[None]) / spread
-    law = GaussianMixture(means, MIXTURE.covariances / spread**2, MIXTURE.weights)
+    law = GaussianMixture(means, jnp.sqrt(MIXTURE.variances[:, 0]) / spread, MIXTURE.weights)
     return MixtureDenoiser(law, model.schedule)
 
 
