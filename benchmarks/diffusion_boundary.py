@@ -3,8 +3,8 @@
 python benchmarks/diffusion_boundary.py --out benchmarks/results/diffusion-boundary.json
 
 Trains as `jaxgeo demo diffusion` does, and looks at the sharpest boundary of one slice through
-samplers of 10, 50 and 250 steps, in float16, float32 and float64, in windows from the whole slice
-down to what the floats resolve: dimensions by counting boxes, and Lipschitz constants."""
+samplers of 10, 50 and 250 steps, in float16, float32 and float64, in windows from a tenth of the
+slice down to what the floats resolve: dimensions by counting boxes, and Lipschitz constants."""
 
 import argparse
 from pathlib import Path

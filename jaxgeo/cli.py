@@ -23,6 +23,13 @@ app.add_typer(demo, name="demo")
 
 Out = Annotated[Path, typer.Option(help="Directory to write report.json, metric.npz and PNGs to.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+OwnSamples = Annotated[
+    Path | None,
+    typer.Option(help=".npy array (n, ...) of your own; scikit-learn's digits if not given."),
+]
+OwnClasses = Annotated[
+    Path | None, typer.Option(help=".npy array (n,) of your samples' classes, whole numbers.")
+]
 Resume = Annotated[
     Path | None,
     typer.Option(help="Directory of checkpoints: written to, and gone on from if interrupted."),
@@ -72,13 +79,8 @@ def demo_ising(
 def demo_latent(
     out: Out,
     seed: Seed = 0,
-    samples: Annotated[
-        Path | None,
-        typer.Option(help=".npy array (n, ...) of your own; scikit-learn's digits if not given."),
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help=".npy array (n,) of the samples' classes, whole numbers.")
-    ] = None,
+    samples: OwnSamples = None,
+    classes: OwnClasses = None,
     likelihood: Annotated[
         str | None,
         typer.Option(help="bernoulli, binomial:N, poisson or gaussian:SIGMA, of your samples."),
@@ -116,14 +118,8 @@ def demo_latent(
 def demo_diffusion(
     out: Out,
     seed: Seed = 0,
-    samples: Annotated[
-        Path | None,
-        typer.Option(help=".npy array (n, ...) of your own; scikit-learn's digits if not given."),
-    ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(help=".npy array (n,) of the samples' classes; clusters if not given."),
-    ] = None,
+    samples: OwnSamples = None,
+    classes: OwnClasses = None,
     slices: Annotated[int, typer.Option(help="How many slices of the latent space.")] = 3,
     pairs: Annotated[int, typer.Option(help="How many pairs of points to join, over all.")] = 120,
     steps: Annotated[int, typer.Option(help="Steps that train the denoiser.")] = 8_000,

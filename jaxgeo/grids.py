@@ -71,6 +71,16 @@ def as_axes(axes: Sequence[ArrayLike]) -> tuple[Array, ...]:
     return tuple(jnp.asarray(axis, axis.dtype) for axis in arrays)
 
 
+def increasing_axes(axes: Sequence[ArrayLike], least: int) -> tuple[Array, ...]:
+    """As `as_axes`, of `least` or more increasing numbers each."""
+    arrays = as_axes(axes)
+    for k, axis in enumerate(arrays):
+        if axis.size < least or not np.all(np.diff(axis) > 0):
+            word = {2: "two", 4: "four"}.get(least, str(least))
+            raise ValueError(f"`axes[{k}]` must be {word} or more increasing numbers, got {axis}.")
+    return arrays
+
+
 @eqx.filter_jit
 def _evaluate(
     f: Callable[[Point], PyTree], axes: tuple[Array, ...], chunk_size: int, mesh: Mesh | None
@@ -135,11 +145,8 @@ class GridSpline(eqx.Module):
     def __init__(self, axes: Sequence[ArrayLike], values: ArrayLike) -> None:
         from scipy.interpolate import make_interp_spline
 
-        arrays = as_axes(axes)
+        arrays = increasing_axes(axes, 4)
         table = np.asarray(values, np.float64)
-        for k, axis in enumerate(arrays):
-            if axis.size < 4 or not np.all(np.diff(axis) > 0):
-                raise ValueError(f"`axes[{k}]` must be four or more increasing numbers: {axis}.")
         shape = tuple(axis.size for axis in arrays)
         if table.shape[: len(shape)] != shape:
             raise ValueError(f"`values` must have shape {shape} + (...), got {table.shape}.")

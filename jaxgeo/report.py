@@ -101,8 +101,12 @@ def _precision(tree: Any) -> Any:
 def metric_errors(metric: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """‖log(g^{-1/2} ĝ g^{-1/2})‖_F at every node: 0 where they agree, in any coordinates.
 
-    Infinite where ĝ is not positive definite; NaN where the exact g is not: so near singular
-    that its own rounding decides."""
+    Infinite where ĝ is not positive definite, or not finite; NaN where the exact g is not: so near
+    singular that its own rounding decides."""
+    metric, exact = (
+        np.where(np.isfinite(g).all(axis=(-2, -1), keepdims=True), g, -np.eye(g.shape[-1]))
+        for g in (metric, exact)
+    )
     known = np.linalg.eigvalsh(exact)[..., 0] > 0
     factor = np.linalg.cholesky(np.where(known[..., None, None], exact, np.eye(exact.shape[-1])))
     whitened = np.linalg.solve(factor, np.swapaxes(np.linalg.solve(factor, metric), -1, -2))
@@ -110,6 +114,19 @@ def metric_errors(metric: np.ndarray, exact: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(eigenvalues > 0, np.log(np.abs(eigenvalues)), np.inf)
     return np.where(known, np.sqrt(np.sum(logs**2, axis=-1)), np.nan)
+
+
+def spread(values: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """Mean, its standard error, and standard deviation; NaN of nothing."""
+    sample = np.asarray(values, np.float64)
+    if not sample.size:
+        return dict.fromkeys(("mean", "standard error", "standard deviation"), float("nan"))
+    deviation = float(sample.std())
+    return {
+        "mean": float(sample.mean()),
+        "standard error": deviation / sample.size**0.5,
+        "standard deviation": deviation,
+    }
 
 
 def in_double_precision(tree: Any) -> Any:

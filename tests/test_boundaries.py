@@ -55,6 +55,17 @@ def test_labels_alone_are_good_to_half_a_cell():
     assert off.max() > 0.4 * min(STEPS)
 
 
+def test_labels_that_are_known_are_not_computed_again():
+    nodes = jnp.stack(jnp.meshgrid(*AXES, indexing="ij"), -1).reshape(-1, 2)
+    label = Disc(jnp.array(0.6))
+    labels = jax.vmap(label)(nodes).reshape(21, 24)
+    [found], [exact] = boundaries(AXES, label, labels=labels), boundaries(AXES, label)
+    np.testing.assert_array_equal(found.points, exact.points)
+    assert boundaries(AXES, label, labels=jnp.zeros((21, 24), int)) == []  # those are believed
+    with pytest.raises(ValueError, match="of a callable `label`, got values for both"):
+        boundaries(AXES, labels, labels=labels)
+
+
 def test_chains_end_where_three_phases_meet():
     found = boundaries(AXES, sectors)
     assert sorted(b.labels for b in found) == [(0, 1), (0, 2), (1, 2)]

@@ -4,13 +4,17 @@ import json
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import jaxgeo as jg
+from jaxgeo._results import RESULTS, describe
 from jaxgeo.cli import app
-from jaxgeo.demos.diffusion import boundary, run, slices
+from jaxgeo.demos.diffusion import boundary, pictures, run, slices
 from jaxgeo.reconstruction import curved
+from jaxgeo.slices import load_slice
 from jaxgeo.training import Schedule
 
 FEW = {"NODES": 33, "METRIC": 17, "POINTS": 9}
@@ -41,11 +45,14 @@ def report(tmp_path_factory):
         patch.setattr(boundary, "VIEWS", boundary.Views((("float32", 4),), (), 33, (4,)))
         result = invoke(
             "--samples", folder / "x.npy", "--out", folder / "out", "--slices", 1, "--pairs", 3,
-            "--steps", 200,
+            "--steps", 200, "--checkpoint", folder / "states",
         )  # fmt: skip
-    assert result.exit_code == 0, (result.output, result.exc_info)
+    assert result.exit_code == 1, (result.output, result.exc_info)  # twenty steps do not fit it
     facts = json.loads((folder / "out" / "report.json").read_text())
-    return types.SimpleNamespace(facts=facts, out=folder / "out", text=result.output)
+    states = folder / "states"
+    return types.SimpleNamespace(
+        facts=facts, out=folder / "out", text=result.output, states=states
+    )
 
 
 def test_every_file_is_written(report):
@@ -94,3 +101,94 @@ def test_bad_input_exits_with_2(tmp_path, arguments, message):
     result = invoke("--out", tmp_path / "out", *filled)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+
+
+def test_a_slice_that_was_not_fitted_is_no_success(report):
+    [found] = report.facts["slices"]
+    assert found["result"] == describe(RESULTS.overfitted)
+    assert report.facts["fit"]["result"] == found["result"]
+    assert found["result"] in report.text
+    assert found["not_positive_definite"] == []
+
+
+def test_what_is_computed_is_kept(report):
+    kept = {path.relative_to(report.states).parts[:2] for path in report.states.rglob("*.*")}
+    assert {("slice-0", "samples"), ("slice-0", "metric")} <= kept
+    assert {"denoiser", "classifier"} <= {parts[0] for parts in kept}
+    assert load_slice(report.states / "slice-0" / "samples").samples.shape == (33, 33, 4, 4)
+
+
+def a_pair(same_phase, **lengths):
+    """Of curves with these feature lengths."""
+    curve = np.zeros((2, 2))
+    return slices.Pair(
+        same_phase, dict.fromkeys(lengths, curve),
+        {kind.replace("_", " "): {"PPL": value} for kind, value in lengths.items()}, {},
+    )  # fmt: skip
+
+
+def test_means_are_over_the_same_pairs():
+    found = [
+        a_pair(True, straight=2.0, reconstructed=1.0),
+        a_pair(False, straight=8.0, reconstructed=5.0, exact_pullback=2.0),
+        a_pair(False, straight=9.0),
+    ]
+    table = slices.compared(found)
+    assert [table[group]["pairs"] for group in table] == [3, 1, 2]
+    learned = table["all pairs"]["reconstructed"]
+    assert learned["curves found"] == 2
+    assert learned["PPL"]["mean"] == 3.0
+    assert learned["PPL"]["less than straight by"] == {
+        "mean": 2.0, "standard deviation": 1.0, "standard error": pytest.approx(0.5**0.5)
+    }  # fmt: skip
+    assert table["all pairs"]["straight"]["PPL"]["mean"] == pytest.approx(19 / 3)
+    assert table["across phases"]["exact pullback"]["PPL"]["mean"] == 2.0
+    assert table["same phase"]["exact pullback"] == {"curves found": 0}
+
+
+@pytest.mark.parametrize(
+    ("ends", "same"),
+    [
+        ([[-0.4, -0.4], [0.4, -0.3]], True),
+        ([[-0.4, 1.4], [0.4, -0.3]], True),
+        ([[0.4, 0.0], [0.6, 0.0]], False),
+        ([[-0.4, 0.9], [1.4, 0.9]], False),
+    ],
+)
+def test_ends_are_in_one_phase_or_two(ends, same):
+    plane = jg.slices.Slice(*jnp.eye(3))
+    numbers = np.zeros((slices.NODES, slices.NODES), int)
+    numbers[slices.NODES // 2 :] = 1  # α from 0.5 on
+    diagram = slices.PhaseDiagram(plane, None, numbers, [])
+    found = slices.Study(diagram, None, {}, None, {}, {})
+    ends = np.array(ends, np.float32)
+    pair = slices._pair(found, {}, numbers, lambda z: ({"PPL": 0.0}, z), ends)
+    assert pair.same_phase is same
+    assert set(pair.measures) == {"straight", "spherical"}
+    for line in pair.strips.values():  # what is measured begins and ends at the ends
+        np.testing.assert_allclose(line[[0, -1]], jax.vmap(plane)(jnp.asarray(ends)), atol=1e-6)
+
+
+def test_a_metric_that_is_none_is_left_out_and_named(tmp_path):
+    axis = jnp.linspace(*slices.DOMAIN, 9)
+    good = np.broadcast_to(np.eye(2), (9, 9, 2, 2)) * np.exp(np.asarray(axis))[:, None, None, None]
+    bad, missing = good.copy(), good.copy()
+    bad[3, 4] = [[1, 2], [2, 1]]
+    missing[0, 0] = np.nan
+    assert slices.is_metric(good)
+    assert not slices.is_metric(bad)
+    assert not slices.is_metric(missing)
+    assert slices.ridges_of((axis, axis), bad) == []
+    assert slices.agreement(missing, good)["median_metric_error"] < 1e-12
+    kinds = {"exact pullback": good, "reconstructed": bad, "pixel pullback": missing}
+    found = slices.Study(None, (axis, axis), kinds, None, {"exact pullback": []}, {})
+    assert list(found.usable) == ["exact pullback"]
+    pictures._draw_metrics(tmp_path, [found])
+    assert (tmp_path / "metric.png").stat().st_size > 0
+
+
+def test_log_z_is_levelled():
+    axis = jnp.linspace(-1, 1, 9)
+    x, y = np.meshgrid(axis, axis, indexing="ij")
+    levelled = slices.level((axis, axis), 3 + 2 * x - y + x * y)
+    np.testing.assert_allclose(levelled, x * y, atol=1e-12)

@@ -19,6 +19,7 @@ from jaxgeo._files import write_json, write_npz
 from jaxgeo._results import describe
 from jaxgeo._typing import Metric
 from jaxgeo.demos.data import Samples, digits
+from jaxgeo.report import spread
 
 CENTROIDS = 128
 """Of the kernel metric."""
@@ -253,7 +254,7 @@ def _closeness(
     straight = np.array([space.nearest(_even(decode, end)).mean() for end in ends])
     floor = space.nearest(decode(space.unseen)).mean()
     facts: dict[str, Any] = {
-        "decoded samples": floor, "straight lines": _spread(straight), "pairs": len(pairs),
+        "decoded samples": floor, "straight lines": spread(straight), "pairs": len(pairs),
     }  # fmt: skip
     for name, solutions in curves.items():
         good = np.array([bool(s.result == jg.RESULTS.successful) for s in solutions])
@@ -262,22 +263,13 @@ def _closeness(
         )
         facts[name] = {
             "geodesics found": int(good.sum()),
-            "geodesics": _spread(own[good]),
-            "straight lines": _spread(straight[good]),
-            "nearer by": _spread((straight - own)[good]),
+            "geodesics": spread(own[good]),
+            "straight lines": spread(straight[good]),
+            "nearer by": spread((straight - own)[good]),
             "share nearer": float(np.mean(own[good] < straight[good])) if good.any() else np.nan,
-            "nearer by, all curves": _spread(straight - own),
+            "nearer by, all curves": spread(straight - own),
         }
     return facts
-
-
-def _spread(values: np.ndarray) -> dict[str, float]:
-    n = max(len(values), 1)
-    return {
-        "mean": float(np.mean(values)) if len(values) else np.nan,
-        "standard error": float(np.std(values) / n**0.5) if len(values) else np.nan,
-        "standard deviation": float(np.std(values)) if len(values) else np.nan,
-    }
 
 
 def _distances(
@@ -314,7 +306,7 @@ def _clusters(matrices: dict[str, np.ndarray], classes: np.ndarray, key: Array) 
             jg.kmedoids(jnp.asarray(matrix), count, key=own).labels
             for own in jax.random.split(key, 10)
         ]
-        scores[name] = _spread(np.array([adjusted_rand_score(classes, k) for k in found]))
+        scores[name] = spread(np.array([adjusted_rand_score(classes, k) for k in found]))
     return {"measure": "adjusted Rand index of k-medoids", "points": len(classes), **scores}
 
 
@@ -332,7 +324,7 @@ def _samples(
     decode = _decoder(rhvae.vae)
     thinned = np.asarray(drawn.points)[:, :: 100 * 64 // DRAWS].reshape(-1, 2)
     pixels = {"Gaussian prior": decode(prior), "inverse volume": decode(thinned)}
-    facts: dict[str, Any] = {name: _spread(space.nearest(rows)) for name, rows in pixels.items()}
+    facts: dict[str, Any] = {name: spread(space.nearest(rows)) for name, rows in pixels.items()}
     facts["chains"] = {
         "result": describe(drawn.result), "greatest R-hat": float(jnp.max(drawn.rhat)),
         "effective size": float(jnp.min(drawn.effective_size)),

@@ -37,11 +37,10 @@ class SpacetimeMetric(eqx.Module):
       of ⟨v, J v⟩ over some fixed random signs v.
 
     **A denoiser that is learned** is the mean of no posterior, exactly: its Jacobian is neither
-    symmetric nor positive, and then neither is g positive, in any precision. Of a network trained
-    on 1,500 digits of 8 × 8 that denoises others well, a quarter of the 64 eigenvalues of the
-    Jacobian's symmetric part are negative at σ/α = 0.34, down to −0.28 of the greatest, and 40 %
-    at σ/α = 1.2. Such a g has no geodesics of least energy. A mixture fitted to the same data is a
-    posterior mean, with a g that is positive everywhere, and errs less than 15 % more.
+    symmetric nor positive, and then neither is g positive, in any precision: of a network trained
+    on digits of 8 × 8 a quarter of the eigenvalues of the Jacobian's symmetric part are negative
+    (`jaxgeo demo diffusion` reports the share). Such a g has no geodesics of least energy. A
+    mixture fitted to the same data is a posterior mean, with a g that is positive everywhere.
 
     **Returns:** `metric(z)`, `(d + 1, d + 1)`, at z = (x, t), `(d + 1,)`.
 

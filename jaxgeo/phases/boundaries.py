@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxgeo.grids import CHUNK, as_axes, on_grid
+from jaxgeo.grids import CHUNK, increasing_axes, on_grid
 from jaxgeo.phases.bisection import Label, check_label, halve
 from jaxgeo.phases.chains import chains, grid_edges, points_of_cells
 
@@ -30,6 +30,7 @@ def boundaries(
     axes: Sequence[ArrayLike],
     label: Label | ArrayLike,
     *,
+    labels: ArrayLike | None = None,
     tolerance: float = 1e-6,
     chunk_size: int | None = None,
 ) -> list[Boundary]:
@@ -48,6 +49,7 @@ def boundaries(
     - `axes`: two increasing vectors `(n₁,)`, `(n₂,)`, two nodes or more each.
     - `label`: any callable from a point `(2,)` to an integer; or its values `(n₁, n₂)` at the
       nodes. Of values the points are mid-edge, and on saddles the smaller label is joined.
+    - `labels`: the values of a callable `label` at the nodes, where they are known already.
     - `tolerance`: how far from where its first end's label ceases a point on an edge may lie, as
       a share of the edge, by halving; what floats can tell sets a limit.
     - `chunk_size`: nodes and edges looked at side by side, 1024 if not given.
@@ -68,29 +70,29 @@ def boundaries(
 
     **Reference:** marching squares, Lorensen & Cline (1987), for more than two labels.
     """
-    arrays = as_axes(axes)
+    arrays = increasing_axes(axes, 2)
     if len(arrays) != 2:
         raise ValueError(f"`axes` must hold two vectors, got {len(arrays)}.")
-    for k, axis in enumerate(arrays):
-        if axis.size < 2 or not np.all(np.diff(axis) > 0):
-            raise ValueError(f"`axes[{k}]` must be two or more increasing numbers, got {axis}.")
     if not 0 < tolerance <= 0.5:
         raise ValueError(f"`tolerance` must be in (0, 0.5], got {tolerance}.")
     m, k = shape = tuple(axis.size for axis in arrays)
     if callable(label):
         check_label(label, jnp.stack([axis[0] for axis in arrays]))
-        labels = np.asarray(on_grid(label, arrays, chunk_size=chunk_size)).astype(int)
+        known = on_grid(label, arrays, chunk_size=chunk_size) if labels is None else labels
+        nodal = as_labels(known, shape)
+    elif labels is not None:
+        raise ValueError("`labels` are those of a callable `label`, got values for both.")
     else:
-        labels = as_labels(label, shape)
+        nodal = as_labels(label, shape)
     pairs = grid_edges(m, k)
-    at_ends = labels.ravel()[pairs]
+    at_ends = nodal.ravel()[pairs]
     crossed = at_ends[:, 0] != at_ends[:, 1]
     nodes = np.stack(np.meshgrid(*map(np.asarray, arrays), indexing="ij"), -1).reshape(-1, 2)
     first, second = (nodes[ends] for ends in pairs[crossed].T)
     cells = points_of_cells(crossed, m, k)
     kinds = np.sort(at_ends[crossed], axis=1)
     saddles = _saddles(cells, kinds)
-    corners = np.stack([labels[:-1, :-1], labels[1:, :-1]], axis=-1).reshape(-1, 2)[saddles]
+    corners = np.stack([nodal[:-1, :-1], nodal[1:, :-1]], axis=-1).reshape(-1, 2)[saddles]
     if callable(label):
         steps = int(np.ceil(-np.log2(tolerance))) - 1  # the middle is half of what is left away
         first, second = _halved(label, first, second, steps, chunk_size or CHUNK)

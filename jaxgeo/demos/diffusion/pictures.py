@@ -56,25 +56,38 @@ def draw(
 def _draw_metrics(out: Path, studies: Sequence[Study]) -> None:
     """A row for every slice: log √det g, exact and learned, with ridges, and log Z."""
     axes = plotting.panels(len(studies), 3, size=(4.4, 3.8))
-    names = {"exact pullback": "exact pullback", "reconstructed": "reconstructed from samples"}
+    titles = {"exact pullback": "exact pullback", "reconstructed": "reconstructed from samples"}
+    plane = (r"$\alpha$", r"$\beta$")
     for row, found in zip(axes, studies, strict=True):
-        volumes = {k: np.linalg.slogdet(found.metrics[k])[1] / 2 for k in names}
-        both = np.stack(list(volumes.values()))
-        limits = (float(both.min()), float(both.max()))
-        for ax, (kind, title) in zip(row, names.items(), strict=False):
+        usable = found.usable
+        volumes = {k: np.linalg.slogdet(usable[k])[1] / 2 for k in titles if k in usable}
+        both = np.array(list(volumes.values()))
+        for ax, (kind, title) in zip(row, titles.items(), strict=False):
+            if kind not in volumes:
+                _nothing(ax, f"{title}: not positive definite")
+                continue
             plotting.heat_map(
-                found.nodes, volumes[kind], ax=ax, labels=(r"$\alpha$", r"$\beta$"), limits=limits,
+                found.nodes, volumes[kind], ax=ax, labels=plane,
+                limits=(float(both.min()), float(both.max())),
                 value_label=r"$\log\,\sqrt{\det\,g}$",
             )  # fmt: skip
             for ridge in found.ridges[kind]:
                 ax.plot(*ridge.points.T, color="#D81B60", lw=1.4)
             ax.set_title(title, fontsize="medium")
+        if found.log_partition is None:
+            _nothing(row[2], "log Z: not reconstructed")
+            continue
         plotting.heat_map(
-            found.nodes, found.log_partition, ax=row[2], labels=(r"$\alpha$", r"$\beta$"),
+            found.nodes, found.log_partition, ax=row[2], labels=plane,
             value_label=r"$\log\,Z$, nats",
         )  # fmt: skip
         row[2].set_title("log Z less an affine function", fontsize="medium")
     plotting.save(axes[0, 0].figure, out / "metric.png")
+
+
+def _nothing(ax: Any, why: str) -> None:
+    ax.set_axis_off()
+    ax.set_title(why, fontsize="medium")
 
 
 def _draw_geodesics(out: Path, studies: Sequence[Study], joined: Sequence[list[Pair]]) -> None:
@@ -102,6 +115,8 @@ def _shown(some: Sequence[Pair]) -> list[Pair]:
 
 def _draw_strips(joined: Sequence[list[Pair]]) -> Any:
     shown = [pair for some in joined for pair in _shown(some)[:1]]
-    kinds = ("reconstructed", "straight")
+    kinds: tuple[str, ...] = ("reconstructed", "straight")
+    if not shown:
+        shown, kinds = [some[0] for some in joined if some], ("straight",)
     strips = {kind: [pair.strips[kind] for pair in shown] for kind in kinds}
     return plotting.image_strips(strips)[0, 0].figure

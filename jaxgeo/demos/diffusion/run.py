@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from scipy.spatial.distance import cdist
 
 import jaxgeo as jg
 from jaxgeo import models
+from jaxgeo._batching import each
 from jaxgeo._files import write_json, write_npz
 from jaxgeo._results import describe
 from jaxgeo.demos.data import Samples, digits
@@ -56,9 +56,12 @@ def run_diffusion(
     quality, drawn = _quality(generator, trained, key_draws)
     clock.append(("samples", time.perf_counter()))
     studies = [
-        study(generator, classifier, key, progress=progress)
-        for key in jax.random.split(key_slices, n_slices)
-    ]
+        study(
+            generator, classifier, key, progress=progress,
+            checkpoint=None if checkpoint is None else checkpoint / f"slice-{k}",
+        )
+        for k, key in enumerate(jax.random.split(key_slices, n_slices))
+    ]  # fmt: skip
     clock.append(("slices", time.perf_counter()))
     share = [len(part) for part in np.array_split(np.arange(n_pairs), n_slices)]
     joined = [
@@ -73,6 +76,7 @@ def run_diffusion(
     second = int(np.argmax(trained.unseen_classes != trained.unseen_classes[0])) or 1
     travelled = voyage(model, trained.seen, trained.unseen, second, seed=seed)
     clock.append(("spacetime", time.perf_counter()))
+    results = [describe(trained.result), *(found.facts["result"] for found in studies)]
     facts: dict[str, Any] = {
         "data": f"{len(trained.seen)} of {trained.name} to train on, "
         f"{len(trained.unseen)} held out",
@@ -83,7 +87,7 @@ def run_diffusion(
         "interpolation": compared(list(itertools.chain(*joined))),
         "boundary": crossed.facts,
         "spacetime": travelled.facts,
-        "fit": {"result": describe(trained.result)},
+        "fit": {"result": next((r for r in results if r != "successful"), "successful")},
         "device": str(jax.devices()[0]),
         "seconds": {b[0]: b[1] - a[1] for a, b in itertools.pairwise(clock)},
     }
@@ -171,11 +175,11 @@ def _quality(
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Whether what is generated looks like the data, and is not simply remembered."""
     z = jax.random.normal(key, (DRAWS, *generator.model.shape))
-    drawn = np.asarray(_each(generator, z))
+    drawn = np.asarray(each(generator, z))
     named = Classes(trained.classifier)
     rows = [x.reshape(len(x), -1) for x in (drawn, trained.seen, trained.unseen)]
     half = len(trained.unseen)
-    right = np.asarray(_each(named, jnp.asarray(trained.unseen))) == trained.unseen_classes
+    right = np.asarray(each(named, jnp.asarray(trained.unseen))) == trained.unseen_classes
     return {
         "classifier_accuracy_held_out": float(np.mean(right)),
         "distance_to_nearest_trained_on": {
@@ -186,10 +190,5 @@ def _quality(
             "trained on": float(cdist(rows[0], rows[1][:half]).min(axis=1).mean()),
             "held out": float(cdist(rows[0], rows[2]).min(axis=1).mean()),
         },
-        "classes_generated": np.bincount(np.asarray(_each(named, jnp.asarray(drawn)))),
+        "classes_generated": np.bincount(np.asarray(each(named, jnp.asarray(drawn)))),
     }, drawn
-
-
-@eqx.filter_jit
-def _each(f: Any, rows: Array) -> Array:
-    return jax.lax.map(f, rows, batch_size=min(1024, len(rows)))

@@ -1,6 +1,7 @@
 """A slice of a generator's latent space: phases, metric learned and exact, geodesics."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from scipy.stats import spearmanr
 import jaxgeo as jg
 from jaxgeo import models, report
 from jaxgeo._batching import each
+from jaxgeo._results import describe
 from jaxgeo._typing import Metric
 from jaxgeo.phases import Boundary, Ridge, boundaries, overlap, regions, ridges
 from jaxgeo.reconstruction import hessian_potential
@@ -114,34 +116,54 @@ class Study(NamedTuple):
     diagram: PhaseDiagram
     nodes: tuple[Array, Array]
     metrics: dict[str, Float[np.ndarray, "m m 2 2"]]  # on `nodes`, by the kind of geodesic
-    log_partition: Float[np.ndarray, "m m"]
+    log_partition: Float[np.ndarray, "m m"] | None
     ridges: dict[str, list[Ridge]]
     facts: dict[str, Any]
 
+    @property
+    def usable(self) -> dict[str, np.ndarray]:
+        """The metrics that are one: finite and positive definite at every node."""
+        return {kind: g for kind, g in self.metrics.items() if is_metric(g)}
+
 
 def phase_diagram(
-    generator: Generator, classifier: models.Classifier, key: Array, *, progress: bool
+    generator: Generator,
+    classifier: models.Classifier,
+    key: Array,
+    *,
+    progress: bool,
+    directory: Path | None = None,
 ) -> PhaseDiagram:
-    """Decode a random slice, and name what is seen."""
+    """Decode a random slice, and name what is seen; the samples are kept in a directory."""
     plane = random_slice(generator.model.shape, key=key)
     axis = np.linspace(*DOMAIN, NODES, dtype=np.float32)
     features = Features(classifier)
     grid = evaluate(
-        generator, plane, (axis, axis), features=features, chunk_size=1024, progress=progress
-    )
+        generator, plane, (axis, axis), features=features, chunk_size=1024, progress=progress,
+        directory=directory,
+    )  # fmt: skip
     assert grid.samples is not None
     rows = grid.samples.reshape(-1, *plane.z0.shape)
     labels = np.asarray(each(Classes(classifier), rows)).reshape(NODES, NODES)
     label = Label(generator, plane, classifier)
-    return PhaseDiagram(plane, grid, labels, boundaries(grid.axes, label, tolerance=0.01))
+    borders = boundaries(grid.axes, label, labels=labels, tolerance=0.01)
+    return PhaseDiagram(plane, grid, labels, borders)
 
 
 def study(
-    generator: Generator, classifier: models.Classifier, key: Array, *, progress: bool
+    generator: Generator,
+    classifier: models.Classifier,
+    key: Array,
+    *,
+    progress: bool,
+    checkpoint: Path | None = None,
 ) -> Study:
     """Learn the metric of a random slice from samples, and compare it with the pullback."""
     key_plane, key_fit = jax.random.split(key)
-    diagram = phase_diagram(generator, classifier, key_plane, progress=progress)
+    diagram = phase_diagram(
+        generator, classifier, key_plane, progress=progress,
+        directory=None if checkpoint is None else checkpoint / "samples",
+    )  # fmt: skip
     nodes = (jnp.linspace(*DOMAIN, METRIC, dtype=jnp.float32),) * 2
     exact = feature_metric(FeatureMap(generator, diagram.plane, Features(classifier)), PRECISION)
     pixels = feature_metric(FeatureMap(generator, diagram.plane))
@@ -150,17 +172,24 @@ def study(
     fit = jg.fit_curved_family(
         FeatureSimulator(between, PRECISION), key=key_fit, domain=domain, width=128,
         schedules=SHORT, progress=progress, throw=False,
+        checkpoint=None if checkpoint is None else checkpoint / "metric",
     )  # fmt: skip
     kinds: dict[str, Metric] = {
         "reconstructed": fit.metric, "exact pullback": exact, "pixel pullback": pixels
     }  # fmt: skip
     metrics = {kind: on_nodes(metric, nodes) for kind, metric in kinds.items()}
     splined = on_nodes(feature_metric(between, PRECISION), nodes)
-    potential, unexplained = hessian_potential(fit.metric, domain)
-    log_z = np.asarray(jg.on_grid(potential, nodes), np.float64)
+    log_z, unexplained = None, float("nan")
+    if is_metric(metrics["reconstructed"]):
+        potential, unexplained = hessian_potential(fit.metric, domain)
+        log_z = level(nodes, np.asarray(jg.on_grid(potential, nodes), np.float64))
     found = {name: ridges_of(nodes, metrics[name]) for name in ("reconstructed", "exact pullback")}
+    bad = [kind for kind, g in metrics.items() if not is_metric(g)]
+    result = jg.RESULTS.metric_not_positive_definite if bad else fit.result
     facts = {
         **report.facts_of(fit),
+        "result": describe(result),
+        "not_positive_definite": bad,
         **agreement(metrics["reconstructed"], metrics["exact pullback"]),
         "spline_of_features": agreement(splined, metrics["exact pullback"]),
         "ridges": shared(found["reconstructed"], found["exact pullback"]),
@@ -168,7 +197,7 @@ def study(
         "phases": len(np.unique(diagram.labels)),
         "regions": len(regions(diagram.labels).labels),
     }
-    return Study(diagram, nodes, metrics, _level(nodes, log_z), found, facts)
+    return Study(diagram, nodes, metrics, log_z, found, facts)
 
 
 def on_nodes(metric: Metric, nodes: tuple[Array, Array]) -> np.ndarray:
@@ -176,8 +205,15 @@ def on_nodes(metric: Metric, nodes: tuple[Array, Array]) -> np.ndarray:
     return np.asarray(jg.on_grid(metric, nodes), np.float64)
 
 
+def is_metric(g: np.ndarray) -> bool:
+    """Whether it is finite and positive definite at every node."""
+    return bool(np.isfinite(g).all() and (np.linalg.eigvalsh(g) > 0).all())
+
+
 def ridges_of(nodes: tuple[Array, Array], g: np.ndarray) -> list[Ridge]:
-    """Those of log √det g."""
+    """Those of log √det g; none of what is no metric."""
+    if not is_metric(g):
+        return []
     return ridges(nodes, np.linalg.slogdet(g)[1] / 2, threshold=RIDGE)
 
 
@@ -189,7 +225,8 @@ def shared(found: list[Ridge], reference: list[Ridge]) -> dict[str, float]:
 
 def agreement(learned: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     """How a metric compares with another: over all nodes, whatever the coordinates."""
-    volumes = [np.linalg.slogdet(g)[1].ravel() / 2 for g in (learned, exact)]
+    with np.errstate(invalid="ignore"):  # of what is not finite no figure is one
+        volumes = [np.linalg.slogdet(g)[1].ravel() / 2 for g in (learned, exact)]
     errors = report.metric_errors(learned, exact)
     return {
         "rank_correlation_of_log_volume": float(spearmanr(*volumes).statistic),
@@ -199,13 +236,12 @@ def agreement(learned: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     }
 
 
-def _level(nodes: tuple[Array, Array], log_z: np.ndarray) -> np.ndarray:
+def level(nodes: tuple[Array, Array], log_z: np.ndarray) -> np.ndarray:
     """log Z less the affine function that is nearest: it is determined up to one."""
     x, y = np.meshgrid(*map(np.asarray, nodes), indexing="ij")
-    design = np.stack([np.ones(x.size), x.ravel(), y.ravel()], axis=1)
-    return log_z - (design @ np.linalg.lstsq(design, log_z.ravel(), rcond=None)[0]).reshape(
-        x.shape
-    )
+    affine = np.stack([np.ones_like(x), x, y], axis=-1).reshape(-1, 3)
+    nearest = affine @ np.linalg.lstsq(affine, log_z.ravel(), rcond=None)[0]
+    return log_z - nearest.reshape(x.shape)
 
 
 class Pair(NamedTuple):
@@ -223,7 +259,7 @@ def pairs(
     """Random pairs of points, joined by every kind of curve, each measured as it is decoded."""
     rng = np.random.default_rng(seed)
     numbers = regions(found.diagram.labels).numbers
-    metrics = {kind: jg.InterpolatedMetric(found.nodes, g) for kind, g in found.metrics.items()}
+    metrics = {kind: jg.InterpolatedMetric(found.nodes, g) for kind, g in found.usable.items()}
     measure = _Measured(generator, classifier)
     return [
         _pair(found, metrics, numbers, measure, rng.uniform(*DOMAIN, (2, 2)).astype(np.float32))
@@ -302,18 +338,10 @@ def compared(found: Sequence[Pair]) -> dict[str, Any]:
             table[group][kind] = {"curves found": len(good)} | {
                 name: {
                     "mean": float(np.mean([m[kind][name] for m in good])),
-                    "less than straight by": _spread(
+                    "less than straight by": report.spread(
                         [m["straight"][name] - m[kind][name] for m in good]
                     ),
                 }
                 for name in names
             }
     return table
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "mean": float(np.mean(values)),
-        "standard deviation": float(np.std(values)),
-        "standard error": float(np.std(values) / len(values) ** 0.5),
-    }
