@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgeo._files import write_json
-from jaxgeo.demos import run_latent, summary
+from jaxgeo.demos import latent_summary, run_latent
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
             reports.append(run_latent(Path(folder), seed=seed, progress=False))
-        print(f"seed {seed}\n{summary(reports[-1])}", flush=True)
+        print(f"seed {seed}\n{latent_summary(reports[-1])}", flush=True)
     print(table(reports))
     if options.out:
         write_json(options.out, {"reports": reports})

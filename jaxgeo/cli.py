@@ -110,7 +110,7 @@ def demo_latent(
         )  # fmt: skip
     except ValueError as error:
         _refuse(error)
-    typer.echo(json.dumps(facts, default=str) if as_json else demos.summary(facts))
+    typer.echo(json.dumps(facts, default=str) if as_json else demos.latent_summary(facts))
     _finish(directory, facts)
 
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from jaxgeo import plotting
 from jaxgeo.cli import app
-from jaxgeo.demos import latent
+from jaxgeo.demos.latent import pictures, run
 
-FEW = {"CENTROIDS": 12, "AMBIENT": 20, "NODES": 15, "SOURCES": 12, "DRAWS": 64, "SHOWN": 2}
+FEW = {"CENTROIDS": 12, "AMBIENT": 20, "NODES": 15, "SOURCES": 12, "DRAWS": 64}
 
 
 def invoke(*args):
@@ -33,9 +33,10 @@ def report(tmp_path_factory):
     np.save(folder / "y.npy", (angle > np.pi).astype(int))
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(False):
         for name, value in FEW.items():
-            patch.setattr(latent, name, value)
-        whole = latent._metrics
-        patch.setattr(latent, "_metrics", lambda *a: {"RHVAE": whole(*a)["RHVAE"]})
+            patch.setattr(run, name, value)
+        patch.setattr(pictures, "SHOWN", 2)
+        whole = run._metrics
+        patch.setattr(run, "_metrics", lambda *a: {"RHVAE": whole(*a)["RHVAE"]})
         result = invoke(
             "--samples", folder / "x.npy", "--classes", folder / "y.npy", "--out", folder / "out",
             "--likelihood", "gaussian:0.1", "--pairs", 3, "--steps", 300, "--flow-steps", 5,

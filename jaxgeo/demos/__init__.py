@@ -11,5 +11,5 @@ from jaxgeo.demos.ising import exact_ising as exact_ising
 from jaxgeo.demos.ising import free_energy as free_energy
 from jaxgeo.demos.ising import run_ising as run_ising
 from jaxgeo.demos.ising import table as table
+from jaxgeo.demos.latent import latent_summary as latent_summary
 from jaxgeo.demos.latent import run_latent as run_latent
-from jaxgeo.demos.latent import summary as summary

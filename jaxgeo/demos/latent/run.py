@@ -1,10 +1,10 @@
-"""The latent space of handwritten digits, or of one's own samples: VAE, RHVAE, their geodesics."""
+"""Train VAE and RHVAE, and ask what the geodesics of their latent space are worth."""
 
 import functools
 import itertools
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,11 +14,13 @@ from jaxtyping import Array
 from scipy.spatial.distance import cdist
 
 import jaxgeo as jg
-from jaxgeo import models, plotting
+from jaxgeo import models
 from jaxgeo._files import write_json, write_npz
 from jaxgeo._results import describe
 from jaxgeo._typing import Metric
 from jaxgeo.demos.data import Samples, digits
+from jaxgeo.demos.latent import pictures
+from jaxgeo.demos.latent.space import STEPS, Decoded, Space, decoder, even_steps
 from jaxgeo.report import spread
 
 CENTROIDS = 128
@@ -29,12 +31,8 @@ NODES = 97
 """Of the grids of maps and distances, along either axis."""
 SOURCES = 100
 """Held-out samples of the matrix of distances."""
-STEPS = 65
-"""Points of a curve that are decoded."""
 DRAWS = 640
 """Samples of the manifold, and of the prior."""
-SHOWN = 5
-"""Pairs that are drawn."""
 
 
 def run_latent(
@@ -62,7 +60,7 @@ def run_latent(
         data, seen, unseen, keys, steps, hamiltonian_steps, checkpoint, progress
     )
     clock.append(("training", time.perf_counter()))
-    space = _Space.of(rhvae.vae, seen, unseen, keys[4])
+    space = Space.of(rhvae.vae, seen, unseen, keys[4])
     metrics = _metrics(rhvae, space)
     axes = _axes(np.concatenate([space.seen, space.unseen]))
     volume = {
@@ -99,7 +97,9 @@ def run_latent(
         out / "latent.npz", seen=space.seen, unseen=space.unseen, axis_0=np.asarray(axes[0]),
         axis_1=np.asarray(axes[1]), distances=np.stack(list(matrices.values())), **arrays,
     )  # fmt: skip
-    _draw(out, rhvae.vae, space, classes, axes, volume, curves, pairs, matrices, drawn, history)
+    pictures.draw(
+        out, rhvae.vae, space, classes, axes, volume, curves, pairs, matrices, drawn, history
+    )
     write_json(out / "report.json", facts)
     return facts
 
@@ -145,35 +145,7 @@ def _train(
     return first.model, second.model, history
 
 
-class _Space(NamedTuple):
-    """Samples, flattened, and the means of their latent laws."""
-
-    seen: np.ndarray
-    unseen: np.ndarray
-    pixels: np.ndarray  # of those seen
-
-    @staticmethod
-    def of(vae: models.VAE, seen: np.ndarray, unseen: np.ndarray, key: Array) -> "_Space":
-        first, second = (
-            np.asarray(models.encode_samples(vae, some, key=key).mean) for some in (seen, unseen)
-        )
-        return _Space(first, second, seen.reshape(len(seen), -1))
-
-    def nearest(self, pixels: np.ndarray) -> np.ndarray:
-        """The distance of decoded samples to the nearest that was trained on."""
-        return cdist(pixels, self.pixels).min(axis=1)
-
-
-class _Decoded(eqx.Module):
-    """A latent point to the mean of what it decodes to, as a vector."""
-
-    vae: models.VAE
-
-    def __call__(self, z: Array) -> Array:
-        return jnp.ravel(self.vae.decode(z))
-
-
-def _metrics(rhvae: models.RHVAE, space: _Space) -> dict[str, Metric]:
+def _metrics(rhvae: models.RHVAE, space: Space) -> dict[str, Metric]:
     """The metrics that are compared, the one that the rest of the report uses first."""
     few = models.medoid_indices(space.pixels, min(AMBIENT, len(space.pixels)))
     ambient = jg.LocallyAdaptiveMetric(
@@ -183,7 +155,7 @@ def _metrics(rhvae: models.RHVAE, space: _Space) -> dict[str, Metric]:
     )
     return {
         "RHVAE": rhvae.metric(),
-        "pullback, locally adaptive": jg.PullbackMetric(_Decoded(rhvae.vae), ambient),
+        "pullback, locally adaptive": jg.PullbackMetric(Decoded(rhvae.vae), ambient),
         "Fisher pullback": rhvae.vae.fisher_metric(),
     }
 
@@ -207,7 +179,7 @@ def _pairs(count: int, n_pairs: int, seed: int) -> np.ndarray:
     return np.stack([first, (first + rng.integers(1, count, n_pairs)) % count], axis=1)
 
 
-def _geodesics(metric: Metric, space: _Space, pairs: np.ndarray) -> list[jg.GeodesicSolution]:
+def _geodesics(metric: Metric, space: Space, pairs: np.ndarray) -> list[jg.GeodesicSolution]:
     """Of every pair, from the shortest path through encoded samples."""
     chosen = models.medoid_indices(space.seen, min(CENTROIDS, len(space.seen) // 2))
     nodes = jnp.asarray(space.seen[chosen])
@@ -220,38 +192,18 @@ def _geodesics(metric: Metric, space: _Space, pairs: np.ndarray) -> list[jg.Geod
     return solutions
 
 
-def _spaced(path: np.ndarray, n: int, images: np.ndarray | None = None) -> np.ndarray:
-    """`n` points of a polyline at equal steps of itself, or of its `images`."""
-    moved = np.diff(path if images is None else images, axis=0)
-    along = np.concatenate([[0], np.cumsum(np.linalg.norm(moved, axis=1))])
-    even = np.linspace(0, along[-1], n)
-    return np.stack([np.interp(even, along, column) for column in path.T], axis=1)
-
-
-def _even(decode: Any, path: np.ndarray) -> np.ndarray:
-    """What a path decodes to, at equal steps of what is decoded: as an image strip is seen."""
-    dense = _spaced(path, 4 * STEPS)
-    return decode(_spaced(dense, STEPS, decode(dense)))
-
-
-def _decoder(vae: models.VAE) -> Any:
-    """Latent points `(n, 2)` to pixels `(n, m)`, as NumPy arrays."""
-    decode = eqx.filter_jit(eqx.filter_vmap(_Decoded(vae)))
-    return lambda z: np.asarray(decode(jnp.asarray(z, jnp.float32)))
-
-
 def _closeness(
     vae: models.VAE,
-    space: _Space,
+    space: Space,
     pairs: np.ndarray,
     curves: dict[str, list[jg.GeodesicSolution]],
 ) -> dict[str, Any]:
     """Distances of decoded curves to the nearest sample trained on, mean over each curve.
 
     A pair counts for a metric if its geodesic was found; the straight line, for the same pairs."""
-    decode = _decoder(vae)
+    decode = decoder(vae)
     ends = space.unseen[pairs]
-    straight = np.array([space.nearest(_even(decode, end)).mean() for end in ends])
+    straight = np.array([space.nearest(even_steps(decode, end)).mean() for end in ends])
     floor = space.nearest(decode(space.unseen)).mean()
     facts: dict[str, Any] = {
         "decoded samples": floor, "straight lines": spread(straight), "pairs": len(pairs),
@@ -259,7 +211,7 @@ def _closeness(
     for name, solutions in curves.items():
         good = np.array([bool(s.result == jg.RESULTS.successful) for s in solutions])
         own = np.array(
-            [space.nearest(_even(decode, np.asarray(s.points))).mean() for s in solutions]
+            [space.nearest(even_steps(decode, np.asarray(s.points))).mean() for s in solutions]
         )
         facts[name] = {
             "geodesics found": int(good.sum()),
@@ -311,7 +263,7 @@ def _clusters(matrices: dict[str, np.ndarray], classes: np.ndarray, key: Array) 
 
 
 def _samples(
-    rhvae: models.RHVAE, space: _Space, axes: tuple[Array, Array], key: Array
+    rhvae: models.RHVAE, space: Space, axes: tuple[Array, Array], key: Array
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Decoded draws of the prior, and of the metric's inverse volume; their distance to data."""
     key_prior, key_chains = jax.random.split(key)
@@ -321,7 +273,7 @@ def _samples(
         domain=jnp.stack([jnp.stack([axis[0], axis[-1]]) for axis in axes]), n_draws=100,
         n_warmup=200, throw=False,
     )  # fmt: skip
-    decode = _decoder(rhvae.vae)
+    decode = decoder(rhvae.vae)
     thinned = np.asarray(drawn.points)[:, :: 100 * 64 // DRAWS].reshape(-1, 2)
     pixels = {"Gaussian prior": decode(prior), "inverse volume": decode(thinned)}
     facts: dict[str, Any] = {name: spread(space.nearest(rows)) for name, rows in pixels.items()}
@@ -364,106 +316,3 @@ def _evidence(
             for name, model in (("VAE", vae), ("RHVAE", rhvae))
         )
     }
-
-
-def _draw(
-    out: Path,
-    vae: models.VAE,
-    space: _Space,
-    classes: np.ndarray | None,
-    axes: tuple[Array, Array],
-    volume: dict[str, np.ndarray],
-    curves: dict[str, list[jg.GeodesicSolution]],
-    pairs: np.ndarray,
-    matrices: dict[str, np.ndarray],
-    drawn: dict[str, np.ndarray],
-    history: dict[str, Any],
-) -> None:
-    """training.png, latent.png, distances.png; of images strips.png and samples.png too."""
-    plotting.save(plotting.training_history(history)[0].figure, out / "training.png")
-    cut = len(space.unseen)
-    names = list(volume)[:2]
-    shown = _shown([curves[name] for name in names], space, pairs)
-    grid = plotting.panels(1, len(names), size=(6.4, 5.6))[0]
-    for ax, name in zip(grid, names, strict=True):
-        plotting.latent_map(
-            axes, volume[name], space.seen, classes=None if classes is None else classes[cut:],
-            geodesics=[np.asarray(curves[name][k].points) for k in shown], ax=ax, title=name,
-        )  # fmt: skip
-    plotting.save(grid[0].figure, out / "latent.png")
-    own = None if classes is None else classes[: len(matrices["Euclidean"])]
-    figure = plotting.distance_matrices(matrices, classes=own)[0, 0].figure
-    plotting.save(figure, out / "distances.png")
-    shape = vae.decode(jnp.zeros(2, jnp.float32)).shape
-    if len(shape) != 2:
-        return
-    decode = _decoder(vae)
-
-    def images(path: np.ndarray) -> np.ndarray:
-        return _even(decode, path).reshape(-1, *shape)
-
-    strips = {
-        "geodesic": [images(np.asarray(curves[names[0]][k].points)) for k in shown],
-        "straight": [images(space.unseen[pairs[k]]) for k in shown],
-    }
-    plotting.save(plotting.image_strips(strips)[0, 0].figure, out / "strips.png")
-    grids = {
-        name: rows[:: max(1, DRAWS // 64)].reshape(-1, *shape) for name, rows in drawn.items()
-    }
-    plotting.save(plotting.image_grids(grids)[0, 0].figure, out / "samples.png")
-
-
-def _shown(found: list[list[jg.GeodesicSolution]], space: _Space, pairs: np.ndarray) -> list[int]:
-    """Pairs that are drawn: the farthest apart of those found in every metric, each away from
-    those before."""
-    ended = np.array([[bool(s.result == jg.RESULTS.successful) for s in some] for some in found])
-    good = np.flatnonzero(ended.all(axis=0)).tolist()
-    ends = space.unseen[pairs].reshape(len(pairs), 4)
-    far = sorted(good, key=lambda k: -np.linalg.norm(ends[k, :2] - ends[k, 2:]))
-    chosen: list[int] = far[:1]
-    for _ in range(min(SHOWN, len(far)) - 1):
-        rest = [k for k in far[: max(len(far) // 2, SHOWN)] if k not in chosen]
-        apart = [min(np.linalg.norm(ends[k] - ends[j]) for j in chosen) for k in rest]
-        chosen.append(rest[int(np.argmax(apart))])
-    return chosen
-
-
-def summary(facts: dict[str, Any]) -> str:
-    """The report's figures as text."""
-    near = facts["distance_to_data"]
-    base = near["straight lines"]
-    lines = [
-        facts["data"],
-        f"distance of decoded curves to the nearest sample, mean over {near['pairs']} pairs:",
-        f"  straight lines                  {base['mean']:.3f} (decoded samples themselves "
-        f"{near['decoded samples']:.3f})",
-    ]
-    for name, found in near.items():
-        if isinstance(found, dict) and "nearer by" in found:
-            gain = found["nearer by"]
-            lines.append(
-                f"  {name:<31} nearer by {gain['mean']:.3f} ± {gain['standard error']:.3f} "
-                f"(deviation {gain['standard deviation']:.2f}); {found['geodesics found']} "
-                f"geodesics of {near['pairs']} found"
-            )
-    if facts["clusters"]:
-        scores = {k: v for k, v in facts["clusters"].items() if isinstance(v, dict)}
-        lines += [
-            f"clusters by {name + ' distances':<41} adjusted Rand index {score['mean']:.3f} ± "
-            f"{score['standard deviation']:.3f}"
-            for name, score in scores.items()
-        ]
-    drawn = facts["samples"]
-    lines.append(
-        f"samples' distance to data: inverse volume {drawn['inverse volume']['mean']:.3f} ± "
-        f"{drawn['inverse volume']['standard error']:.3f}, Gaussian prior "
-        f"{drawn['Gaussian prior']['mean']:.3f} ± {drawn['Gaussian prior']['standard error']:.3f}"
-        f" (greatest R-hat of the chains {drawn['chains']['greatest R-hat']:.2f}; above 1.05 they "
-        "weigh the metric's valleys as the data do)"
-    )
-    lines += [
-        f"log evidence a sample, held out: {name} bound {found['bound']:.2f}, of 32 weights "
-        f"{found['of 32 weights']:.2f}"
-        for name, found in facts["evidence"].items()
-    ]
-    return "\n".join([*lines, f"fit {facts['fit']['result']}"])
