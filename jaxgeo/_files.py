@@ -40,6 +40,11 @@ def writable_directory(path: str | Path) -> Path:
     return path
 
 
+def below(directory: str | Path | None, name: str) -> Path | None:
+    """A directory in a directory, or None where there is none."""
+    return None if directory is None else Path(directory) / name
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is there whole or not at all. NaN becomes null."""
     partial = path.with_suffix(".partial")

@@ -72,12 +72,13 @@ def as_axes(axes: Sequence[ArrayLike]) -> tuple[Array, ...]:
 
 
 def increasing_axes(axes: Sequence[ArrayLike], least: int) -> tuple[Array, ...]:
-    """As `as_axes`, of `least` or more increasing numbers each."""
+    """As `as_axes`, of `least` or more increasing finite numbers each."""
     arrays = as_axes(axes)
     for k, axis in enumerate(arrays):
-        if axis.size < least or not np.all(np.diff(axis) > 0):
-            word = {2: "two", 4: "four"}.get(least, str(least))
-            raise ValueError(f"`axes[{k}]` must be {word} or more increasing numbers, got {axis}.")
+        if axis.size < least or not (np.isfinite(axis).all() and (np.diff(axis) > 0).all()):
+            raise ValueError(
+                f"`axes[{k}]` must be {least} or more increasing finite numbers, got {axis}."
+            )
     return arrays
 
 

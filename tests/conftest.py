@@ -41,9 +41,8 @@ def release_compiled_programs():
 
 @pytest.fixture(autouse=True, scope="session")
 def one_compiler_context():
-    """JAX makes a new MLIR context, with all its dialects, for every program, however small: a
-    third of what it costs to compile one, two thirds of the memory, and all the time of forgetting
-    them. One serves all."""
+    """JAX makes a new MLIR context, with all its dialects, for every program, however small, and
+    keeps it: much of a small program's time, and most of its memory. One serves all."""
     from jax._src.interpreters import mlir
 
     with pytest.MonkeyPatch.context() as patch:

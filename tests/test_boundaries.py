@@ -219,7 +219,7 @@ def test_regions_and_their_areas():
 def test_bad_input():
     with pytest.raises(ValueError, match="two vectors, got 1"):
         boundaries(AXES[:1], sectors)
-    with pytest.raises(ValueError, match=r"`axes\[1\]` must be two or more increasing"):
+    with pytest.raises(ValueError, match=r"`axes\[1\]` must be 2 or more increasing"):
         boundaries((AXES[0], AXES[1][::-1]), sectors)
     with pytest.raises(ValueError, match=r"shape \(21, 24\) like the axes, got \(24, 21\)"):
         boundaries(AXES, np.zeros((24, 21), int))

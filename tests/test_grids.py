@@ -129,7 +129,8 @@ def test_spline_keeps_precision_and_refuses_what_is_no_table():
         jg.GridSpline((axis, axis), jnp.zeros((5, 4)))
     with pytest.raises(ValueError, match=r"must be finite, got nan at \[0.5\]"):
         jg.GridSpline((axis,), jnp.zeros(5).at[2].set(jnp.nan))
-    with pytest.raises(ValueError, match=r"`axes\[0\]` must be four or more increasing"):
-        jg.GridSpline((axis[:3],), jnp.zeros(3))
+    for wrong in (axis[:3], axis[::-1], axis.at[-1].set(jnp.inf)):
+        with pytest.raises(ValueError, match=r"`axes\[0\]` must be 4 or more increasing finite"):
+            jg.GridSpline((wrong,), jnp.zeros(wrong.size))
     with pytest.raises(ValueError, match=r"a point must have shape \(1,\), got \(2,\)"):
         jg.GridSpline((axis,), jnp.zeros(5))(jnp.zeros(2))

@@ -76,7 +76,7 @@ def test_bad_input():
     good = jnp.broadcast_to(jnp.eye(2), (5, 5, 2, 2))
     with pytest.raises(ValueError, match=r"must have shape \(5, 5, 2, 2\), got \(5, 4, 2, 2\)"):
         jg.InterpolatedMetric((axis, axis), good[:, :4])
-    with pytest.raises(ValueError, match=r"`axes\[1\]` must be four or more increasing"):
+    with pytest.raises(ValueError, match=r"`axes\[1\]` must be 4 or more increasing"):
         jg.InterpolatedMetric((axis, axis[::-1]), good)
     with pytest.raises(ValueError, match=r"positive definite, got .*-1.* at \[0.25, 0.5\]"):
         jg.InterpolatedMetric((axis, axis), good.at[1, 2, 0, 0].set(-1.0))

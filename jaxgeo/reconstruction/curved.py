@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
 from jaxgeo._batching import each
-from jaxgeo._files import claim, fingerprint
+from jaxgeo._files import below, claim, fingerprint
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Point, Scalar, Vector
 from jaxgeo.reconstruction.networks import CurvedFamily, InformationMetric
@@ -187,7 +187,7 @@ def fit_curved_family(
     family, history["likelihood"] = minimize(
         likelihood_mismatch, family, lambda k: stream(jax.random.fold_in(keys[0], k))[1], held_out,
         key=keys[1], schedule=schedules[0], label="likelihood", progress=progress,
-        checkpoint=directory / "likelihood" if directory else None,
+        checkpoint=below(directory, "likelihood"),
     )  # fmt: skip
 
     def scores(rows):
@@ -208,7 +208,7 @@ def fit_curved_family(
             information_mismatch, metric,
             lambda k: scores(stream(jax.random.fold_in(keys[2], k))[1]), unseen, key=keys[3],
             schedule=schedules[1], label="information", progress=progress,
-            checkpoint=directory / "information" if directory else None,
+            checkpoint=below(directory, "information"),
         )  # fmt: skip
     scale, scale_error = _calibration(family, *held_out) if finite else (np.nan, np.nan)
     fit = CurvedFamilyFit(

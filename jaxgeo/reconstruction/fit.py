@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxgeo._batching import each
-from jaxgeo._files import claim, fingerprint
+from jaxgeo._files import below, claim, fingerprint
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Chart, Metric
 from jaxgeo.reconstruction.charts import LearnedChart, identity
@@ -350,7 +350,7 @@ def _train_on_pairs(
     model, trace = minimize(
         pairwise_mismatch, model, near[0], near[1][:4096], constants=constants, key=key,
         schedule=schedule, label="pairs", progress=progress,
-        checkpoint=directory / "pairs" if directory else None,
+        checkpoint=below(directory, "pairs"),
     )  # fmt: skip
     if train_summary:
         pool = pool._replace(

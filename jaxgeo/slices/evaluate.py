@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from jaxgeo._files import fingerprint
 from jaxgeo._typing import Point
-from jaxgeo.grids import as_axes
+from jaxgeo.grids import increasing_axes
 from jaxgeo.slices.grid import SliceGrid
 from jaxgeo.slices.storage import Chunks
 
@@ -71,7 +71,10 @@ def evaluate(
     >>> [[round(x, 4) for x in row] for row in evaluate(jnp.sum, plane, axes).samples.tolist()]
     [[1.7321, 1.7321], [1.7321, 1.0]]
     """
-    grid = SliceGrid(_increasing(axes), None, None)
+    vectors = tuple(np.asarray(axis) for axis in increasing_axes(axes, 1))
+    if len(vectors) != 2:
+        raise ValueError(f"`axes` must hold two vectors, got {len(vectors)}.")
+    grid = SliceGrid(vectors, None, None)
     parameters = grid.parameters
     n = len(parameters)
     if chunk_size < 1:
@@ -165,19 +168,6 @@ def _check_finite(name: str, values: np.ndarray, t: np.ndarray) -> None:
             f"{name} must be finite, got {values[row][~np.isfinite(values[row])][0]} at "
             f"(α, β) = {tuple(t[row].tolist())} ({int(bad.sum())} such nodes in the chunk)."
         )
-
-
-def _increasing(axes: Sequence[ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
-    """`axes` as two increasing vectors, or a `ValueError`."""
-    vectors = tuple(np.asarray(axis) for axis in as_axes(axes))
-    if len(vectors) != 2:
-        raise ValueError(f"`axes` must hold two vectors, got {len(vectors)}.")
-    for k, axis in enumerate(vectors):
-        if not (np.isfinite(axis).all() and (np.diff(axis) > 0).all()):
-            raise ValueError(
-                f"`axes[{k}]` must hold finite numbers that increase in {axis.dtype}, got {axis}."
-            )
-    return vectors[0], vectors[1]
 
 
 def _identity(

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 import jaxgeo as jg
 from jaxgeo import models
 from jaxgeo._batching import each
-from jaxgeo._files import write_json, write_npz
+from jaxgeo._files import below, write_json, write_npz
 from jaxgeo._results import describe
 from jaxgeo.demos.data import Samples, digits
 from jaxgeo.demos.diffusion import pictures
@@ -58,7 +58,7 @@ def run_diffusion(
     studies = [
         study(
             generator, classifier, key, progress=progress,
-            checkpoint=None if checkpoint is None else checkpoint / f"slice-{k}",
+            checkpoint=below(checkpoint, f"slice-{k}"),
         )
         for k, key in enumerate(jax.random.split(key_slices, n_slices))
     ]  # fmt: skip
@@ -135,7 +135,7 @@ def train(
     denoised = _denoiser(seen, key_model, steps, checkpoint, progress)
     classified = models.fit_classifier(
         seen, classes[cut:], key=key_classes, progress=progress, throw=False,
-        checkpoint=None if checkpoint is None else checkpoint / "classifier",
+        checkpoint=below(checkpoint, "classifier"),
     )  # fmt: skip
     result = jg.RESULTS.where(
         denoised.result == jg.RESULTS.successful, classified.result, denoised.result
@@ -155,8 +155,7 @@ def _denoiser(
     make = models.convolutional_denoiser if images else models.dense_denoiser
     return models.fit(
         make(seen, key=key_weights), seen, key=key_fit, steps=steps, every=max(1, steps // 30),
-        patience=30, checkpoint=None if checkpoint is None else checkpoint / "denoiser",
-        progress=progress, throw=False,
+        patience=30, checkpoint=below(checkpoint, "denoiser"), progress=progress, throw=False,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 import jaxgeo as jg
 from jaxgeo import models, report
 from jaxgeo._batching import each
+from jaxgeo._files import below
 from jaxgeo._results import describe
 from jaxgeo._typing import Metric
 from jaxgeo.phases import Boundary, Ridge, boundaries, overlap, regions, ridges
@@ -162,7 +163,7 @@ def study(
     key_plane, key_fit = jax.random.split(key)
     diagram = phase_diagram(
         generator, classifier, key_plane, progress=progress,
-        directory=None if checkpoint is None else checkpoint / "samples",
+        directory=below(checkpoint, "samples"),
     )  # fmt: skip
     nodes = (jnp.linspace(*DOMAIN, METRIC, dtype=jnp.float32),) * 2
     exact = feature_metric(FeatureMap(generator, diagram.plane, Features(classifier)), PRECISION)
@@ -172,19 +173,19 @@ def study(
     fit = jg.fit_curved_family(
         FeatureSimulator(between, PRECISION), key=key_fit, domain=domain, width=128,
         schedules=SHORT, progress=progress, throw=False,
-        checkpoint=None if checkpoint is None else checkpoint / "metric",
+        checkpoint=below(checkpoint, "metric"),
     )  # fmt: skip
     kinds: dict[str, Metric] = {
         "reconstructed": fit.metric, "exact pullback": exact, "pixel pullback": pixels
     }  # fmt: skip
     metrics = {kind: on_nodes(metric, nodes) for kind, metric in kinds.items()}
     splined = on_nodes(feature_metric(between, PRECISION), nodes)
+    bad = [kind for kind, g in metrics.items() if not is_metric(g)]
     log_z, unexplained = None, float("nan")
-    if is_metric(metrics["reconstructed"]):
+    if "reconstructed" not in bad:
         potential, unexplained = hessian_potential(fit.metric, domain)
         log_z = level(nodes, np.asarray(jg.on_grid(potential, nodes), np.float64))
     found = {name: ridges_of(nodes, metrics[name]) for name in ("reconstructed", "exact pullback")}
-    bad = [kind for kind, g in metrics.items() if not is_metric(g)]
     result = jg.RESULTS.metric_not_positive_definite if bad else fit.result
     facts = {
         **report.facts_of(fit),

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 import jaxgeo as jg
 from jaxgeo import models
-from jaxgeo._files import write_json, write_npz
+from jaxgeo._files import below, write_json, write_npz
 from jaxgeo._results import describe
 from jaxgeo._typing import Metric
 from jaxgeo.demos.data import Samples, digits
@@ -120,11 +120,11 @@ def _train(
     images = len(shape) in (2, 3) and min(shape[:2]) >= 16
     make = models.convolutional_vae if images else models.dense_vae
     vae = make(shape, 2, key=keys[0], likelihood=data.likelihood, **scale)
-    paths = [None if checkpoint is None else checkpoint / name for name in ("vae", "rhvae")]
     held = seen[: len(seen) // 10]  # what is held out of training chooses when it ends
     first = models.fit(
         vae, seen[len(held) :], held_out=held, key=keys[1], steps=steps,
-        every=max(1, steps // 30), checkpoint=paths[0], progress=progress, throw=False,
+        every=max(1, steps // 30), checkpoint=below(checkpoint, "vae"),
+        progress=progress, throw=False,
     )  # fmt: skip
     encoded = np.asarray(models.encode_samples(first.model, seen, key=keys[2]).mean)
     centroids = models.medoid_indices(encoded, min(CENTROIDS, len(seen) // 2))
@@ -134,8 +134,8 @@ def _train(
     )  # fmt: skip
     second = models.fit(
         rhvae, seen[len(held) :], held_out=held, key=keys[7], steps=hamiltonian_steps,
-        learning_rate=3e-4, every=max(1, hamiltonian_steps // 10), checkpoint=paths[1],
-        progress=progress, throw=False,
+        learning_rate=3e-4, every=max(1, hamiltonian_steps // 10),
+        checkpoint=below(checkpoint, "rhvae"), progress=progress, throw=False,
     )  # fmt: skip
     result = jg.RESULTS.where(first.result == jg.RESULTS.successful, second.result, first.result)
     history = {
