@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import jaxgeo as jg
 from jaxgeo._results import RESULTS, describe
 from jaxgeo.cli import app
-from jaxgeo.demos.diffusion import boundary, pictures, run, slices
+from jaxgeo.demos.diffusion import boundary, pictures, run, slices, spacetime
 from jaxgeo.reconstruction import curved
 from jaxgeo.slices import load_slice
 from jaxgeo.training import Schedule
@@ -192,3 +192,10 @@ def test_log_z_is_levelled():
     x, y = np.meshgrid(axis, axis, indexing="ij")
     levelled = slices.level((axis, axis), 3 + 2 * x - y + x * y)
     np.testing.assert_allclose(levelled, x * y, atol=1e-12)
+
+
+@pytest.mark.parametrize(("result", "name"), [("successful", "geodesic"), ("other", "FAILED")])
+def test_a_voyage_that_failed_is_not_drawn_as_a_geodesic(result, name):
+    images = np.zeros((5, 4, 4))
+    figure = pictures._draw_voyage(spacetime.Voyage(images, images, {"result": result}))
+    assert [ax.get_ylabel() for ax in figure.axes] == [name, "straight"]

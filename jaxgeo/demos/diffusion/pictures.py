@@ -47,8 +47,7 @@ def draw(
         plotting.save(plotting.growth(growth).figure, out / "lipschitz.png")
     if images:
         plotting.save(_draw_strips(joined), out / "strips.png")
-        rows = {"geodesic": [travelled.geodesic], "straight": [travelled.straight]}
-        plotting.save(plotting.image_strips(rows)[0, 0].figure, out / "spacetime.png")
+        plotting.save(_draw_voyage(travelled), out / "spacetime.png")
         grids = plotting.image_grids({"generated": drawn[:64]})
         plotting.save(grids[0, 0].figure, out / "samples.png")
 
@@ -111,6 +110,13 @@ def _shown(some: Sequence[Pair]) -> list[Pair]:
     whole = [p for p in some if {"reconstructed", "exact pullback"} <= set(p.curves)]
     bent = [np.abs(p.curves["reconstructed"] - p.curves["straight"]).max() for p in whole]
     return [whole[k] for k in np.argsort(bent)[::-1][:SHOWN]]
+
+
+def _draw_voyage(travelled: Voyage) -> Any:
+    found = travelled.facts["result"] == "successful"
+    name = "geodesic" if found else "FAILED"
+    rows = {name: [travelled.geodesic], "straight": [travelled.straight]}
+    return plotting.image_strips(rows)[0, 0].figure
 
 
 def _draw_strips(joined: Sequence[list[Pair]]) -> Any:

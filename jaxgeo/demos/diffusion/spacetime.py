@@ -33,7 +33,6 @@ JACOBIANS = 8
 class Voyage(NamedTuple):
     """A geodesic from sample to sample through noise, and what its points denoise to."""
 
-    times: np.ndarray
     geodesic: np.ndarray
     straight: np.ndarray
     facts: dict[str, Any]
@@ -75,7 +74,7 @@ def voyage(
     network = _Flattened(model)
     noisy = _noised(model, rows, jax.random.key(seed))
     return Voyage(
-        times, images[0], images[1],
+        images[0], images[1],
         {
             "result": describe(found.result),
             **{name: float(value) for name, value in found.stats.items()},
