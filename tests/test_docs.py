@@ -1,5 +1,6 @@
 """The documentation: its code runs, it names everything public, and it cites what it lists."""
 
+import importlib.util
 import inspect
 import os
 import re
@@ -30,8 +31,8 @@ def test_code_of_a_page_runs_and_gives_what_it_says(page, tmp_path):
     environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": paths}
     ran = subprocess.run(
         [sys.executable, run_page.__file__, page],
-        **{"capture_output": True, "text": True, "cwd": tmp_path, "env": environment},
-    )
+        capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -141,3 +142,20 @@ def test_the_bibliography_has_what_docstrings_cite():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_page_names_a_place_of_one_machine(page):
     assert not re.search(r"(?<![\w.])/(work|tmp|home|root|usr)/", page.read_text())
+
+
+def test_a_dead_link_is_found(tmp_path):
+    spec = importlib.util.spec_from_file_location("links", DOCS / "_make" / "links.py")
+    links = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(links)
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top">A</h1><a href="b.html#in">good</a><a href="#top">good</a>'
+        '<a href="b.html#out">no anchor</a><a href="c.html">no page</a>'
+        '<a href="https://example.org">elsewhere</a><img src="https://example.org/a.png">'
+    )
+    (tmp_path / "b.html").write_text('<p id="in">B</p><a href="a.html">good</a>')
+    assert links.dead_links(tmp_path) == [
+        "a.html: b.html#out has no such anchor",
+        "a.html: c.html leads nowhere",
+        "a.html loads https://example.org/a.png",
+    ]
