@@ -20,19 +20,30 @@ FORMULA = re.compile(
 )
 BEFORE_HTML = 24
 """After fenced code (25) has been taken out of the text, before raw HTML (20) is looked for."""
-WRITTEN_OTHERWISE = {r"\arg": r"\operatorname{arg}\,", r"\!": ""}
-"""Commands that the converter does not know, and others that draw the same."""
+WRITTEN_OTHERWISE = (
+    (r"\arg", r"\operatorname{arg}\,"),
+    (r"\!", ""),
+    (r"\lvert", r"\left|"),
+    (r"\rvert", r"\right|"),
+    (r"\lVert", r"\left\|"),
+    (r"\rVert", r"\right\|"),
+)
+"""Commands that the converter does not know, or draws askew, and others that draw the same."""
+OPERATOR = re.compile(
+    r"<m[io]>(?:log|exp|sin|cos|det|arg|div|diag|sym)</m[io]>(?=<m(?:i|n|sub|sup|subsup)>)"
+)
+"""Functions before what they are of, without parentheses between."""
 
 
 def to_mathml(latex: str, display: str) -> str:
     """One formula; `ValueError` if some command of it is unknown."""
     plain = " ".join(latex.split())
-    for command, other in WRITTEN_OTHERWISE.items():
+    for command, other in WRITTEN_OTHERWISE:
         plain = plain.replace(command, other)
     mathml = convert(plain, display=display)
     if "\\" in mathml:
         raise ValueError(f"A formula has a command that cannot be converted: {latex!r}")
-    return mathml
+    return OPERATOR.sub(r"\g<0><mspace width='0.17em'/>", mathml)
 
 
 class Formulas(Preprocessor):

@@ -2,48 +2,48 @@
 
 import inspect
 import re
+from collections import defaultdict
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import jaxgeo
 
-ROOMS = (
-    *("models", "reconstruction", "diffusion", "slices", "phases", "distributions", "plotting"),
-    *("problems", "likelihoods"),
-)
-CODE = re.compile(r"<code>(?:jg\.|jaxgeo\.)?([\w.]+)(?:\(\))?</code>")
+REFERENCE = Path(__file__).parent.parent / "api"
+DOCUMENTED = re.compile(r"^::: jaxgeo\.([\w.]+)$", re.MULTILINE)
+CODE = re.compile(r"<code>(jg\.|jaxgeo\.)?([\w.]+)(?:\(\))?</code>")
 OUTSIDE = re.compile(
     r"(<pre.*?</pre>|<h\d.*?</h\d>|<a[ >].*?</a>|<autoref.*?</autoref>)", re.DOTALL
 )
-WORDS = {"fit", "log", "exp", "norm", "inner", "length", "energy", "score", "velocity", "save"}
-WORDS |= {"panels", "distance", "momentum", "bounded", "overlap", "regions", "comparison"}
-"""Names that also mean arguments, fields, or nothing of ours: links only with `jg.` before."""
+WORDS = {
+    *("fit", "log", "exp", "norm", "inner", "length", "energy", "score", "velocity", "save"),
+    *("panels", "distance", "momentum", "bounded", "overlap", "regions", "comparison"),
+    *("hamiltonian", "current", "sample", "phase", "normal", "beta", "gamma", "growth"),
+}
+"""Names that also mean arguments, files, or nothing of ours: links only with `jg.` or a room."""
 
 
-def public_names() -> dict[str, str]:
-    """What the text may call a thing, and its place in the reference."""
-    places = {}
-    for room in ROOMS:
-        module = getattr(jaxgeo, room)
-        for name, thing in vars(module).items():
-            ours = getattr(thing, "__module__", "").startswith("jaxgeo")
-            if not name.startswith("_") and ours and not inspect.ismodule(thing):
-                places[f"{room}.{name}"] = f"jaxgeo.{room}.{name}"
-                places.setdefault(name, f"jaxgeo.{room}.{name}")
-    for name in dir(jaxgeo):
-        thing = getattr(jaxgeo, name)
-        if not name.startswith("_") and getattr(thing, "__module__", "").startswith("jaxgeo"):
-            places[name] = f"jaxgeo.{name}"
-    return places
+def places() -> dict[str, str]:
+    """What the text may call a thing, `ising.sample` say, and where the reference has it."""
+    found = defaultdict(set)
+    for page in sorted(REFERENCE.glob("*.md")):
+        for path in DOCUMENTED.findall(page.read_text(encoding="utf-8")):
+            if inspect.ismodule(attrgetter(path)(jaxgeo)):
+                continue
+            parts = path.split(".")
+            for first in range(len(parts)):
+                found[".".join(parts[first:])].add(f"jaxgeo.{path}")
+    return {name: paths.pop() for name, paths in found.items() if len(paths) == 1}
 
 
-PLACES = public_names()
+PLACES = places()
 
 
 def linked(match: re.Match[str]) -> str:
-    name, code = match[1], match[0]
-    if name not in PLACES or (name in WORDS and "jg." not in code):
+    code, named, name = match[0], match[1], match[2]
+    if name not in PLACES or (name in WORDS and not named):
         return code
-    return f'<autoref identifier="{PLACES[name]}" optional>{code}</autoref>'
+    return f'<autoref identifier="{PLACES[name]}">{code}</autoref>'
 
 
 def on_page_content(html: str, **_: Any) -> str:
