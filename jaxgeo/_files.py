@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,21 @@ def load_array(path: str | Path, *, in_memory: bool = True) -> np.ndarray:
     if np.iscomplexobj(array):
         raise ValueError(f"{str(path)!r} holds complex numbers, dtype {array.dtype}")
     return array
+
+
+def load_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of numbers in an .npz archive. Pickled objects are never loaded."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if isinstance(archive, np.ndarray):
+                raise ValueError("it is one .npy array")
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{str(path)!r} is no .npz archive that can be read: {error}") from error
+    for key, array in arrays.items():
+        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+            raise ValueError(f"{str(path)!r} holds no numbers but dtype {array.dtype} as {key!r}")
+    return arrays
 
 
 def writable_directory(path: str | Path) -> Path:
@@ -48,7 +65,7 @@ def below(directory: str | Path | None, name: str) -> Path | None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is there whole or not at all. NaN becomes null."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    partial.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
     os.replace(partial, path)
 
 
@@ -78,13 +95,14 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
     os.replace(partial, path)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON can hold: lists for arrays, null for what is not finite."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value

@@ -1,6 +1,5 @@
 """A generator at every node of a slice: in chunks, interruptible, in memory or on disk."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
-from jaxgeo._files import fingerprint
 from jaxgeo._typing import Point
 from jaxgeo.grids import increasing_axes
 from jaxgeo.slices.grid import SliceGrid
-from jaxgeo.slices.storage import Chunks
+from jaxgeo.slices.storage import Chunks, identity
 
 
 def evaluate(
@@ -97,8 +95,10 @@ def evaluate(
     if directory is None:
         store = _Memory(n, chunk_size)
     else:
-        mark, rows = _identity(run, keep_samples, parameters, chunk_size)
-        store = Chunks(Path(directory), mark, rows, parameters, chunk_size)
+        first = jnp.asarray(parameters[:chunk_size]), jnp.arange(chunk_size)
+        mark, out = identity(_decode_chunk, run, keep_samples, *first, nodes=parameters)
+        rows = {name: jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for name, a in out.items()}
+        store = Chunks(Path(directory), mark, rows, n, chunk_size, parameters=parameters)
     missing, count = store.missing, -(-n // chunk_size)
     bar = tqdm(
         total=count, initial=count - len(missing), desc="decode", unit="chunk",
@@ -168,23 +168,3 @@ def _check_finite(name: str, values: np.ndarray, t: np.ndarray) -> None:
             f"{name} must be finite, got {values[row][~np.isfinite(values[row])][0]} at "
             f"(α, β) = {tuple(t[row].tolist())} ({int(bad.sum())} such nodes in the chunk)."
         )
-
-
-def _identity(
-    run: tuple, keep_samples: bool, parameters: np.ndarray, chunk_size: int
-) -> tuple[str, dict[str, jax.ShapeDtypeStruct]]:
-    """By what a run knows its own chunks, and what one row of each of its files is.
-
-    The program is that of one chunk, without addresses, which change from process to process."""
-    t = jnp.asarray(parameters[:chunk_size])
-    program, out, _ = eqx.filter_make_jaxpr(_decode_chunk)(
-        run, keep_samples, t, jnp.arange(chunk_size)
-    )
-    arrays = [*jax.tree.leaves(eqx.filter(run, eqx.is_array)), *program.consts]
-    keys = (jax.random.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a
-            for a in arrays)  # fmt: skip
-    mark = fingerprint(
-        parameters, *map(np.asarray, keys), program=re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr))
-    )
-    rows = {name: jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for name, a in out.items()}
-    return mark, rows

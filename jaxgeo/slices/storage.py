@@ -2,44 +2,65 @@
 
 import math
 import os
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
-from jaxgeo._files import claim, load_array, npy_header, writable_directory, write_npy
+from jaxgeo._files import claim, fingerprint, load_array, npy_header, writable_directory, write_npy
 
 SAMPLES, FEATURES, PARAMETERS = "samples.npy", "features.npy", "parameters.npy"
 """What `save_slice` writes and `load_slice` reads: one row a node, in one order in all three."""
 
 
+def identity(
+    f: Callable[..., PyTree], *args: PyTree, nodes: np.ndarray
+) -> tuple[str, dict[str, jax.ShapeDtypeStruct]]:
+    """By what a run of f knows its own chunks, and what f makes of these arguments.
+
+    The program is that of one chunk, without addresses, which change from process to process."""
+    program, out, _ = eqx.filter_make_jaxpr(f)(*args)
+    arrays = [*jax.tree.leaves(eqx.filter(args, eqx.is_array)), *program.consts]
+    keys = (jax.random.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a
+            for a in arrays)  # fmt: skip
+    text = re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr))
+    return fingerprint(nodes, *map(np.asarray, keys), program=text), out
+
+
 class Chunks:
-    """`samples.npy` and `features.npy` of n rows, written `chunk_size` rows at a time.
+    """Files of n rows each, such as `samples.npy`, written `chunk_size` rows at a time.
 
     A chunk is done when its checksum stands in `chunks.npy`, which is replaced as a whole after
     the rows are on the disk: whatever stops the run, and whatever befalls the files, rows that
-    differ from what was written are written again. `parameters.npy` comes last, so that no reader
-    takes the files of an unfinished run for whole.
+    differ from what was written are written again. A slice's `parameters.npy` comes last, so that
+    no reader takes the files of an unfinished run for whole.
     """
 
     def __init__(
         self,
         directory: Path,
         mark: str,
-        rows: dict[str, jax.ShapeDtypeStruct],
-        parameters: np.ndarray,
+        rows: Mapping[str, jax.ShapeDtypeStruct],
+        n: int,
         chunk_size: int,
+        *,
+        parameters: np.ndarray | None = None,
+        kind: str = "slice",
     ) -> None:
         writable_directory(directory)
-        if any(directory.iterdir()) and not (directory / "slice.sha256").exists():
-            raise ValueError(f"{str(directory)!r} is not empty, and holds no run of a slice.")
-        claim(directory, mark, "slice")
-        self._directory, self._parameters, self._size = directory, parameters, chunk_size
+        if any(directory.iterdir()) and not (directory / f"{kind}.sha256").exists():
+            raise ValueError(f"{str(directory)!r} is not empty, and holds no run of a {kind}.")
+        claim(directory, mark, kind)
+        self._directory, self._parameters = directory, parameters
+        self._n, self._size = n, chunk_size
         self._shapes = {
-            f"{name}.npy": ((len(parameters), *row.shape), np.dtype(row.dtype))
-            for name, row in rows.items()
+            f"{name}.npy": ((n, *row.shape), np.dtype(row.dtype)) for name, row in rows.items()
         }
         self._headers = {name: _reserve(directory / name, *s) for name, s in self._shapes.items()}
         self._sums = self._known_sums()
@@ -56,7 +77,7 @@ class Chunks:
         return np.flatnonzero(self._sums < 0).tolist()
 
     def _known_sums(self) -> np.ndarray:
-        count = -(-len(self._parameters) // self._size)
+        count = -(-self._n // self._size)
         try:
             sums = load_array(self._directory / "chunks.npy")
         except ValueError:
@@ -91,7 +112,8 @@ class Chunks:
 
     def finish(self) -> dict[str, np.ndarray]:
         """Memory maps of the finished files."""
-        write_npy(self._directory / PARAMETERS, self._parameters)
+        if self._parameters is not None:
+            write_npy(self._directory / PARAMETERS, self._parameters)
         return {
             name.removesuffix(".npy"): load_array(self._directory / name, in_memory=False)
             for name in self._shapes

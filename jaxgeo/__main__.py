@@ -1,0 +1,5 @@
+"""`python -m jaxgeo` is `jaxgeo`."""
+
+from jaxgeo.cli import app
+
+app()
