@@ -30,6 +30,7 @@ ROOMS = (
     "grids",
     "_files",
     "_batching",
+    "_mesh",
     "_results",
     "_linalg",
     "_typing",
