@@ -3,9 +3,9 @@
 XLA_FLAGS=--xla_force_host_platform_device_count=8 python benchmarks/mesh_fits.py --out FILE
 
 Sets of 64 draws of a gamma law: 8,192 of them, which a spline is made of, and 2,048, which
-networks are trained on. How far the two metrics are apart, and each from the exact one, as the norm of
-log(g^(−1/2) ĝ g^(−1/2)), median over a grid; beside them half the width of the 90 % interval of
-the fit on one device, relative to the metric, where it has one.
+networks are trained on. How far the two metrics are apart, and each from the exact one, as the
+norm of log(g^(−1/2) ĝ g^(−1/2)), median over a grid; beside them half the width of the 90 %
+interval of the fit on one device, relative to the metric, where it has one.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from scipy.linalg import eigvalsh
 
 import jaxgeo as jg
 from jaxgeo._files import write_json
+from jaxgeo._results import describe
 from jaxgeo.reconstruction import interval
 
 DRAWS = 64
@@ -60,7 +61,7 @@ def measure(n: int, seed: int, **options: Any) -> dict[str, Any]:
     row = {
         "samples": n,
         "seed": seed,
-        "results": [str(fit.result) for fit in fits],
+        "results": [describe(fit.result) for fit in fits],
         "potential": type(fits[1].log_partition).__name__,
         "apart": float(np.median(distances(*found))),
         "apart_at_most": float(np.max(distances(*found))),

@@ -214,8 +214,8 @@ class Checkpoint:
             return
         if jax.process_index() != 0:
             raise ValueError(
-                f"of several processes only the first writes checkpoints, and this is process "
-                f"{jax.process_index()}: train over a mesh of all processes, or without a checkpoint"
+                "of several processes only the first writes checkpoints, and this is process "
+                f"{jax.process_index()}: train over a mesh of all, or without a checkpoint"
             )
         directory, processes = Path(directory).absolute(), ocp.options.MultiprocessingOptions()
         if self._one_of_many:

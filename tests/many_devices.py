@@ -93,7 +93,7 @@ def rows():
 
 def refused():
     for wrong in ("all", AbstractMesh((2,), ("a",))):
-        with pytest.raises(ValueError, match="mesh must be a jax.sharding.Mesh or None"):
+        with pytest.raises(ValueError, match=r"mesh must be a jax.sharding.Mesh or None"):
             _mesh.automatic(wrong)
 
 
@@ -187,11 +187,11 @@ def agreement():
     np.testing.assert_array_equal(value, 0)
     assert word == "not an array"
     for who in (0, 1):
-        with pytest.raises(np.linalg.LinAlgError, match="not convex|another process"):
+        with pytest.raises(np.linalg.LinAlgError, match=r"not convex|another process"):
             _mesh.agreed(mesh, lambda who=who: one_fails(np.linalg.LinAlgError, who))
     with pytest.raises(ValueError, match="not convex"):
         _mesh.by_first(mesh, lambda: one_fails(ValueError, 0))
-    with pytest.raises(ValueError, match="processes .1. differ from those of process 0"):
+    with pytest.raises(ValueError, match=r"processes .1. differ from those of process 0"):
         fit(all_devices(), seed=process)
     some = [d for d in jax.devices() if d.process_index == 1 - process]
     with pytest.raises(ValueError, match=f"got those of .{1 - process}."):
@@ -255,7 +255,7 @@ def resumed(directory):
 
 
 def alone(directory):
-    """The first process may save states of its own while the others are elsewhere; no other may."""
+    """The first process may save states of its own while others are elsewhere; no other may."""
     if jax.process_index() == 1:
         with pytest.raises(
             ValueError, match="only the first writes checkpoints, and this is process 1"
