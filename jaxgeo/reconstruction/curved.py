@@ -176,8 +176,7 @@ def fit_curved_family(
     settings = (jax.random.key_data(key).tolist(), schedules, statistics, width, depth)
     shares = {"processes": jax.process_count()} if _mesh.spans_processes(mesh) else {}
     mark = fingerprint(bounds, settings=settings, batch=simulator_batch, **shares)
-    _mesh.check_alike(mesh, mark)
-    _mesh.by_first(mesh, lambda: claim(directory, mark))
+    claim(directory, mark, mesh=mesh)
     if summary is None:
         one = jnp.asarray(bounds.mean(axis=1), dtype)[None]
         summary = Identity(dtype) if np.ndim(simulator(held_key, one)) <= 2 else None

@@ -311,10 +311,8 @@ def _pool(
         if n_samples < MINIMUM_SAMPLES:
             raise ValueError(f"a fit needs at least {MINIMUM_SAMPLES} samples, got {n_samples}")
         shares = {"processes": jax.process_count()} if _mesh.spans_processes(mesh) else {}
-        _claim(
-            mesh, directory,
-            fingerprint(bounds, settings=settings, n=n_samples, batch=batch_size, **shares),
-        )  # fmt: skip
+        mark = fingerprint(bounds, settings=settings, n=n_samples, batch=batch_size, **shares)
+        claim(directory, mark, mesh=mesh)
         return stream_samples(
             samples, n_samples, bounds, summary=summary, dtype=dtype, key=key,
             batch_size=batch_size, keep_samples=keep, progress=progress, directory=directory,
@@ -323,14 +321,8 @@ def _pool(
     if parameters is None:
         raise ValueError("parameters are needed with samples: got parameters=None")
     samples, parameters = check_samples(samples, parameters, bounds)
-    _claim(mesh, directory, fingerprint(bounds, samples, parameters, settings=settings))
+    claim(directory, fingerprint(bounds, samples, parameters, settings=settings), mesh=mesh)
     return pool_samples(samples, parameters, summary, dtype, key, mesh)
-
-
-def _claim(mesh, directory, mark) -> None:
-    """The directory for this fit, which all processes call for."""
-    _mesh.check_alike(mesh, mark)
-    _mesh.by_first(mesh, lambda: claim(directory, mark))
 
 
 def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
