@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
+
+from jaxgeo import _mesh
 
 
 def load_array(path: str | Path, *, in_memory: bool = True) -> np.ndarray:
@@ -117,10 +120,15 @@ def fingerprint(*arrays: np.ndarray, **settings: Any) -> str:
     return digest.hexdigest()
 
 
-def claim(directory: Path | None, mark: str, kind: str = "fit") -> None:
-    """Make the checkpoint directory this fit's own, or refuse one that is another fit's."""
-    if directory is None:
-        return
+def claim(directory: Path | None, mark: str, kind: str = "fit", mesh: Mesh | None = None) -> None:
+    """Make the checkpoint directory this fit's own, or refuse one that is another fit's. All
+    processes of a mesh are to call, for the same fit; the first one sees to the directory."""
+    _mesh.check_alike(mesh, mark)
+    if directory is not None:
+        _mesh.by_first(mesh, lambda: _claim(directory, mark, kind))
+
+
+def _claim(directory: Path, mark: str, kind: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"{kind}.sha256"
     if not file.exists():

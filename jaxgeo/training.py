@@ -12,7 +12,10 @@ import optax
 import optax.contrib
 import orbax.checkpoint as ocp
 from flax import nnx
+from jax.sharding import Mesh
 from tqdm.auto import tqdm
+
+from jaxgeo import _mesh
 
 Model = TypeVar("Model", bound=nnx.Module)
 Objective = Callable[..., jax.Array]
@@ -72,7 +75,7 @@ def _advance(
     """`schedule.every` steps in one scan; the key of a step depends on its number alone."""
     optimizer = _optimizer(schedule)
 
-    count = len(jax.tree.leaves(data)[0])
+    count = _mesh.number_of(data)
 
     def loss(params, batch, noise):
         return objective(nnx.merge(graph, params, rest), batch, constants, *noise)
@@ -85,11 +88,11 @@ def _advance(
             chosen = (first + jnp.arange(schedule.batch_size)) % count
         else:
             chosen = jax.random.randint(own, (schedule.batch_size,), 0, count)
-        batch = jax.tree.map(lambda leaf: leaf[chosen], data)
+        batch = _mesh.take(data, chosen)
         noise = (jax.random.fold_in(own, 0),) if random else ()
         value, gradient = jax.value_and_grad(loss)(params, batch, noise)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), value
+        return _mesh.on_all(data, (optax.apply_updates(params, updates), opt_state)), value
 
     numbers = start + jnp.arange(schedule.every)
     (params, opt_state), values = jax.lax.scan(step, (params, opt_state), numbers)
@@ -98,7 +101,7 @@ def _advance(
 
 @functools.partial(jax.jit, static_argnames=("graph", "objective"))
 def _evaluate(graph, objective, params, rest, batch, constants, *noise):
-    return objective(nnx.merge(graph, params, rest), batch, constants, *noise)
+    return objective(nnx.merge(graph, params, rest), _mesh.all_rows(batch), constants, *noise)
 
 
 def minimize(
@@ -114,6 +117,7 @@ def minimize(
     random: bool = False,
     progress: bool = True,
     checkpoint: Path | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Model, Trace]:
     """Minimise `objective` over the `nnx.Param`s of `model`, on batches of rows of `data`: a
     pytree of arrays, or a callable that makes fresh ones for the k-th `schedule.every` steps. A
@@ -124,8 +128,14 @@ def minimize(
     `checkpoint` directory the state is written there at every validation, and a run that finds
     one goes on from it to the same end result as if it had never stopped. An interrupt
     (Ctrl-C) ends the run at the next validation at the latest; nothing before it is lost.
+
+    With a `mesh` (`_mesh.automatic`) the rows lie over its devices, which share each batch; of
+    several processes all must call, with the same arrays, and the first one writes.
     """
     graph, params, rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    rest, held_out = _mesh.everywhere(mesh, rest), _mesh.Rows.of(mesh, held_out)
+    if not callable(data):
+        data = _mesh.Rows.of(mesh, data)
     entries = -(-schedule.steps // schedule.every)
     blank = np.full(entries, np.nan, np.float64)
     state = {
@@ -136,15 +146,17 @@ def minimize(
         "held_out_loss": blank.copy(),
     }
     noise = (jax.random.fold_in(key, schedule.steps),) if random else ()
-    done, store = 0, Checkpoint(checkpoint) if checkpoint else None
+    done, store = 0, Checkpoint(checkpoint, mesh) if checkpoint else None
     if store:
         done, state = store.restore(state)
+    for part in ("params", "optimizer", "best"):
+        state[part] = _mesh.everywhere(mesh, state[part])
     bar = tqdm(
         total=entries * schedule.every,
         initial=done * schedule.every,
         desc=label,
         unit="step",
-        disable=None if progress else True,
+        disable=None if progress and _mesh.is_first(mesh) else True,
     )
     with bar:
         for entry in range(done, entries):
@@ -152,7 +164,8 @@ def minimize(
                 break
             state["params"], state["optimizer"], loss = _advance(
                 graph, objective, schedule, state["params"], rest, state["optimizer"],
-                data(entry) if callable(data) else data, constants, key, entry * schedule.every,
+                _mesh.Rows.of(mesh, data(entry)) if callable(data) else data,
+                constants, key, entry * schedule.every,
                 random,
             )  # fmt: skip
             held_out_loss = float(
@@ -166,6 +179,8 @@ def minimize(
                 store.save(entry + 1, state)
             bar.update(schedule.every)
             bar.set_postfix_str(f"loss {loss:.5g}, held out {held_out_loss:.5g}")
+    if mesh is not None:
+        state["best"], rest = _mesh.at_home(state["best"]), _mesh.at_home(rest)
     nnx.replace_by_pure_dict(params, state["best"])
     ran = ~np.isnan(state["training_loss"])
     trace = Trace(
@@ -186,18 +201,48 @@ def _is_stale(losses: np.ndarray, patience: int) -> bool:
 
 
 class Checkpoint:
-    """The latest state of one run in a directory, written whole or not at all (by orbax)."""
+    """The latest state of one run in a directory, written whole or not at all (by orbax).
 
-    def __init__(self, directory: Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+    Of several processes of a `mesh` the first one reads and writes; the others need not see the
+    directory."""
+
+    def __init__(self, directory: Path, mesh: Mesh | None = None):
+        self._mesh = mesh
+        # orbax would wait for every process, and takes no arrays of one alone
+        self._one_of_many = jax.process_count() > 1
+        if not _mesh.is_first(mesh):
+            return
+        if jax.process_index() != 0:
+            raise ValueError(
+                "of several processes only the first writes checkpoints, and this is process "
+                f"{jax.process_index()}: train over a mesh of all, or without a checkpoint"
+            )
+        directory, processes = Path(directory).absolute(), ocp.options.MultiprocessingOptions()
+        if self._one_of_many:
+            directory.mkdir(parents=True, exist_ok=True)
+            processes = ocp.options.MultiprocessingOptions(0, {0}, "jaxgeo")
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1,
+            enable_async_checkpointing=False,
+            multiprocessing_options=processes,
+            create=not self._one_of_many,
+        )
+        self._manager = ocp.CheckpointManager(directory, options=options)
 
     def restore(self, state: dict) -> tuple[int, dict]:
         """The number of validations done and the state then; (0, `state`) if there is none."""
+        return _mesh.by_first(self._mesh, lambda: self._restore(self._plain(state)))
+
+    def _restore(self, state: dict) -> tuple[int, dict]:
         done = self._manager.latest_step()
         if done is None:
             return 0, state
         return done, self._manager.restore(done, args=ocp.args.StandardRestore(state))
 
     def save(self, done: int, state: dict) -> None:
-        self._manager.save(done, args=ocp.args.StandardSave(state))
+        if _mesh.is_first(self._mesh):
+            self._manager.save(done, args=ocp.args.StandardSave(self._plain(state)))
+
+    def _plain(self, state: dict) -> dict:
+        host = self._one_of_many or self._mesh is not None
+        return jax.tree.map(np.asarray, state) if host else state

@@ -31,6 +31,7 @@ ROOMS = (
     "_files",
     "_batching",
     "_compilation",
+    "_mesh",
     "_results",
     "_linalg",
     "_typing",

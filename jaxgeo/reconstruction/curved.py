@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
+from jaxgeo import _mesh
 from jaxgeo._batching import each
 from jaxgeo._files import below, claim, fingerprint
 from jaxgeo._results import RESULTS
@@ -101,6 +103,7 @@ def fit_curved_family(
     simulator_batch: int = 2_048,
     schedules: tuple[Schedule, Schedule] = (LIKELIHOOD, INFORMATION),
     checkpoint: str | Path | None = None,
+    mesh: Mesh | None = None,
     progress: bool = True,
     throw: bool = True,
 ) -> CurvedFamilyFit:
@@ -138,6 +141,10 @@ def fit_curved_family(
     - `width`, `depth`: hidden layers of f. Those of η, A and g are 3 of 64.
     - `schedules`: training of step 1, in batches of a multiple of 256, and of step 2.
     - `checkpoint`: a directory to write states to and to go on from after an interruption.
+    - `mesh`: the parameters that the simulator is asked at, and every training batch, are laid
+      over all devices of this mesh, of one process or of all: each of several passes the same
+      arguments, simulates its share of a batch with a key of its own, and returns the same fit,
+      on its default device. Only the first reads and writes the `checkpoint`, and shows progress.
     - `progress`: show progress bars (never when the output is no terminal).
     - `throw`: raise if the fit did not succeed; with False look at `.result`.
 
@@ -162,11 +169,14 @@ def fit_curved_family(
             f"batch_size of the likelihood must be a multiple of {RIVALS}, "
             f"got {schedules[0].batch_size}"
         )
+    mesh = _mesh.automatic(mesh)
     directory = Path(checkpoint) if checkpoint is not None else None
     held_key, init_key, metric_key, *keys = jax.random.split(key, 7)
     dtype = jnp.result_type(float)
     settings = (jax.random.key_data(key).tolist(), schedules, statistics, width, depth)
-    claim(directory, fingerprint(bounds, settings=settings, batch=simulator_batch))
+    shares = {"processes": jax.process_count()} if _mesh.spans_processes(mesh) else {}
+    mark = fingerprint(bounds, settings=settings, batch=simulator_batch, **shares)
+    claim(directory, mark, mesh=mesh)
     if summary is None:
         one = jnp.asarray(bounds.mean(axis=1), dtype)[None]
         summary = Identity(dtype) if np.ndim(simulator(held_key, one)) <= 2 else None
@@ -175,7 +185,10 @@ def fit_curved_family(
         pool = stream_samples(
             simulator, n, bounds, summary=summary, dtype=dtype, key=key,
             batch_size=simulator_batch, keep_samples=False, progress=False, directory=None,
+            mesh=mesh,
         )  # fmt: skip
+        if mesh is not None:
+            return pool.summary, (pool.features.astype(dtype), pool.parameters)
         return pool.summary, (jnp.asarray(pool.features, dtype), jnp.asarray(pool.parameters))
 
     summary, held_out = stream(held_key, HELD_OUT)
@@ -187,11 +200,14 @@ def fit_curved_family(
     family, history["likelihood"] = minimize(
         likelihood_mismatch, family, lambda k: stream(jax.random.fold_in(keys[0], k))[1], held_out,
         key=keys[1], schedule=schedules[0], label="likelihood", progress=progress,
-        checkpoint=below(directory, "likelihood"),
+        checkpoint=below(directory, "likelihood"), mesh=mesh,
     )  # fmt: skip
 
     def scores(rows):
-        return _scores(family, *rows), rows[1]
+        if mesh is None:
+            return _scores(family, *rows), rows[1]
+        laid = _mesh.Rows.of(mesh, rows)
+        return _mesh.to_host(_scores(family, *laid.arrays))[: laid.count], rows[1]
 
     unseen = scores(held_out)
     s = np.asarray(unseen[0], np.float64)
@@ -208,7 +224,7 @@ def fit_curved_family(
             information_mismatch, metric,
             lambda k: scores(stream(jax.random.fold_in(keys[2], k))[1]), unseen, key=keys[3],
             schedule=schedules[1], label="information", progress=progress,
-            checkpoint=below(directory, "information"),
+            checkpoint=below(directory, "information"), mesh=mesh,
         )  # fmt: skip
     scale, scale_error = _calibration(family, *held_out) if finite else (np.nan, np.nan)
     fit = CurvedFamilyFit(

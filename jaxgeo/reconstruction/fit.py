@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from jaxgeo import _mesh
 from jaxgeo._batching import each
 from jaxgeo._files import below, claim, fingerprint
 from jaxgeo._results import RESULTS
@@ -41,6 +43,7 @@ from jaxgeo.reconstruction.stages import (
     Replacement,
     Smoothing,
     raise_unless_successful,
+    read,
 )
 from jaxgeo.reconstruction.statistic import LinearStatistic, pairs_at_all_scales
 from jaxgeo.training import Schedule, Trace, minimize
@@ -107,6 +110,7 @@ def fit_log_partition(
     depth: int = 3,
     networks: int = 4,
     checkpoint: str | Path | None = None,
+    mesh: Mesh | None = None,
     progress: bool = True,
     throw: bool = True,
 ) -> LogPartitionFit:
@@ -150,6 +154,12 @@ def fit_log_partition(
     - `width`, `depth`: size of a network.
     - `networks`: how many are averaged where nothing takes their place.
     - `checkpoint`: a directory to write states to and to go on from after an interruption.
+    - `mesh`: samples, their pairs and every training batch are laid over all devices of this mesh,
+      of one process or of all: each of several passes the same arguments (or the same simulator,
+      which is asked for the process's share of a batch, with a key of its own), computes the
+      features of its share of the samples, and returns the same fit, on its default device. The
+      features of all, and the equations of splines and polynomials, are on every host. Only the
+      first process reads and writes the `checkpoint`, and shows progress.
     - `progress`: show progress bars (never when the output is no terminal).
     - `throw`: raise if the fit did not succeed; with False look at `.result`.
 
@@ -178,6 +188,8 @@ def fit_log_partition(
         )
     if networks < 1:
         raise ValueError(f"networks must be at least 1, got {networks}")
+    mesh = _mesh.automatic(mesh)
+    progress = progress and _mesh.is_first(mesh)
     directory = Path(checkpoint) if checkpoint is not None else None
     dtype = jnp.result_type(float) if parameters is None else _float_dtype(parameters)
     (
@@ -186,7 +198,7 @@ def fit_log_partition(
     ) = jax.random.split(key, 10)  # fmt: skip
     pool = _pool(
         samples, parameters, bounds, pool_key, summary, dtype, n_samples, simulator_batch,
-        train_summary, progress, directory,
+        train_summary, progress, directory, mesh,
         settings=(
             jax.random.key_data(key).tolist(), schedules, width, depth, networks, train_summary,
             natural_coordinates if learned else "given",
@@ -199,14 +211,15 @@ def fit_log_partition(
     chart: Any = natural_coordinates or identity
     if learned:
         chart = LearnedChart(jnp.asarray(bounds, dtype), rngs=nnx.Rngs(chart_key))
-    statistic = LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype)
+    statistic = LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype, mesh)
     history: dict[str, Any] = {}
     if learned or train_summary:
         pool, chart, history["pairs"] = _train_on_pairs(
             pool, chart if learned else None, chart, t, statistic, training, held_out,
             key=pair_key, train_summary=train_summary, progress=progress, directory=directory,
+            mesh=mesh,
         )  # fmt: skip
-        statistic = LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype)
+        statistic = LinearStatistic.fit(pool, _images(chart, t), training, held_out, dtype, mesh)
     history["ridges"] = statistic.ridge_losses
     scale, scale_error = statistic.cross_fit(pool, order)
 
@@ -214,18 +227,18 @@ def fit_log_partition(
     features = statistic.white(pool.features)
     readout = honest * statistic.readout()
     of_pairs = statistic.likelihood_of_pairs(pool, training)
-    white = jnp.asarray(features, dtype)
+    white = jnp.asarray(features, dtype) if mesh is None else features.astype(dtype)
     eta = _images(chart, t)
     prior = each(chart, _uniform(prior_key, t.shape, bounds, dtype))
 
     def cross_entropies(potential, readout):
         return _cross_entropies(
-            potential, chart, white @ readout, t, training, held_out, bounds, candidate_key
+            potential, chart, read(white, readout), t, training, held_out, bounds, candidate_key
         )
 
     network = NetworkFit(
         (eta, white, prior), training, held_out[:HELD_OUT_ROWS], schedules, (width, depth),
-        progress, directory,
+        progress, directory, mesh,
     )  # fmt: skip
     start, history["moments"] = network.moments(jnp.asarray(readout, dtype), init_key, moment_key)
     potential: MeanPotential | SplinePotential | PolynomialPotential
@@ -239,8 +252,9 @@ def fit_log_partition(
                 )
             else:
                 replacement = Expansion(start, chart, t, features, bounds)
-            potential, final, ensemble, entropies, seen = replacement.judged(
-                readout, training, held_out, cross_entropies
+            potential, final, ensemble, entropies, seen = _mesh.agreed(
+                mesh,
+                lambda: replacement.judged(readout, training, held_out, cross_entropies),
             )
             history |= seen
         except np.linalg.LinAlgError as error:
@@ -285,7 +299,7 @@ def _float_dtype(parameters: Any) -> Any:
 
 def _pool(
     samples, parameters, bounds, key, summary, dtype, n_samples, batch_size, keep, progress,
-    directory, settings,
+    directory, mesh, settings,
 ) -> Pool:  # fmt: skip
     """The features of the samples, given or streamed; claims the checkpoint directory."""
     if callable(samples):
@@ -296,16 +310,19 @@ def _pool(
             )
         if n_samples < MINIMUM_SAMPLES:
             raise ValueError(f"a fit needs at least {MINIMUM_SAMPLES} samples, got {n_samples}")
-        claim(directory, fingerprint(bounds, settings=settings, n=n_samples, batch=batch_size))
+        shares = {"processes": jax.process_count()} if _mesh.spans_processes(mesh) else {}
+        mark = fingerprint(bounds, settings=settings, n=n_samples, batch=batch_size, **shares)
+        claim(directory, mark, mesh=mesh)
         return stream_samples(
             samples, n_samples, bounds, summary=summary, dtype=dtype, key=key,
             batch_size=batch_size, keep_samples=keep, progress=progress, directory=directory,
+            mesh=mesh,
         )  # fmt: skip
     if parameters is None:
         raise ValueError("parameters are needed with samples: got parameters=None")
     samples, parameters = check_samples(samples, parameters, bounds)
-    claim(directory, fingerprint(bounds, samples, parameters, settings=settings))
-    return pool_samples(samples, parameters, summary, dtype, key)
+    claim(directory, fingerprint(bounds, samples, parameters, settings=settings), mesh=mesh)
+    return pool_samples(samples, parameters, summary, dtype, key, mesh)
 
 
 def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
@@ -323,14 +340,14 @@ def _images(chart: Chart, t: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 def _train_on_pairs(
     pool, trained_chart, chart, t, statistic, training, held_out, *, key, train_summary, progress,
-    directory,
+    directory, mesh,
 ) -> tuple[Pool, Any, Trace]:  # fmt: skip
     """Train the chart, the summary, or both, with the readout, on the pairwise likelihood."""
     dtype = t.dtype
     whitening = tuple(jnp.asarray(a, dtype) for a in statistic.whitening[:2])
     inputs = pool.samples if train_summary else statistic.white(pool.features).astype(dtype)
     constants = {
-        "inputs": jnp.asarray(inputs),
+        "inputs": jnp.asarray(inputs) if mesh is None else _mesh.Rows.of(mesh, inputs).arrays,
         "parameters": t if trained_chart is not None else _images(chart, t),
         "whitening": whitening,
     }
@@ -350,11 +367,11 @@ def _train_on_pairs(
     model, trace = minimize(
         pairwise_mismatch, model, near[0], near[1][:4096], constants=constants, key=key,
         schedule=schedule, label="pairs", progress=progress,
-        checkpoint=below(directory, "pairs"),
+        checkpoint=below(directory, "pairs"), mesh=mesh,
     )  # fmt: skip
     if train_summary:
         pool = pool._replace(
-            summary=model.summary, features=summarise(model.summary, pool.samples)
+            summary=model.summary, features=summarise(model.summary, pool.samples, mesh)
         )
     return pool, (model.chart if trained_chart is not None else chart), trace
 

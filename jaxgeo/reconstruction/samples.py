@@ -1,5 +1,6 @@
 """What a fit learns from: samples and parameters, checked; or a simulator, streamed."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from scipy.stats import qmc
 from tqdm.auto import tqdm
 
+from jaxgeo import _mesh
 from jaxgeo._files import write_npz
 from jaxgeo.reconstruction.summaries import summary_for
 
@@ -94,16 +97,26 @@ def _summarise(summary, samples):
     return jax.vmap(summary)(samples)
 
 
-def summarise(summary: nnx.Module, samples: np.ndarray) -> np.ndarray:
-    """The features of (n, ...) samples, in chunks of one compiled size."""
-    n = len(samples)
+def summarise(summary: nnx.Module, samples: np.ndarray, mesh: Mesh | None = None) -> np.ndarray:
+    """The features of (n, ...) samples, in chunks of one compiled size; over the devices of a
+    `mesh`, where every process asks for the same, does its share of them and is told the rest."""
+    own = samples
+    if _mesh.spans_processes(mesh):
+        own = samples[_mesh.share(mesh, len(samples))]
+    return _mesh.joined(mesh, _features(summary, own, mesh), len(samples))
+
+
+def _features(summary: nnx.Module, samples: np.ndarray, mesh: Mesh | None) -> np.ndarray:
+    n, devices = len(samples), None if mesh is None else _mesh.own_devices(mesh)
+    chunk_size = _CHUNK if devices is None else _CHUNK * devices.size
     chunks = []
-    for start in range(0, n, _CHUNK):
-        chunk = samples[start : start + _CHUNK]
+    for start in range(0, n, chunk_size):
+        chunk = samples[start : start + chunk_size]
         rows = len(chunk)
-        if rows < _CHUNK:
-            chunk = np.concatenate([chunk, np.repeat(chunk[-1:], _CHUNK - rows, axis=0)])
-        chunks.append(np.asarray(_summarise(summary, jnp.asarray(chunk)))[:rows])
+        if rows < chunk_size:
+            chunk = np.concatenate([chunk, np.repeat(chunk[-1:], chunk_size - rows, axis=0)])
+        laid = jnp.asarray(chunk) if devices is None else _mesh.Rows.of(devices, chunk).arrays
+        chunks.append(np.asarray(_summarise(summary, laid))[:rows])
     features = np.concatenate(chunks)
     if features.ndim != 2:
         raise ValueError(
@@ -113,11 +126,16 @@ def summarise(summary: nnx.Module, samples: np.ndarray) -> np.ndarray:
 
 
 def pool_samples(
-    samples: np.ndarray, parameters: np.ndarray, summary: Any, dtype: Any, key: jax.Array
+    samples: np.ndarray,
+    parameters: np.ndarray,
+    summary: Any,
+    dtype: Any,
+    key: jax.Array,
+    mesh: Mesh | None = None,
 ) -> Pool:
     """The pool of given samples."""
     summary = summary or summary_for(samples, dtype=dtype, rngs=nnx.Rngs(key))
-    return Pool(summarise(summary, samples), parameters, summary, samples)
+    return Pool(summarise(summary, samples, mesh), parameters, summary, samples)
 
 
 def stream_samples(
@@ -132,34 +150,60 @@ def stream_samples(
     keep_samples: bool,
     progress: bool,
     directory: Path | None,
+    mesh: Mesh | None = None,
 ) -> Pool:
     """The pool of fresh samples from `simulator(key, parameters)`, at parameters spread evenly.
 
     Only the features stay in memory (and, with a `directory`, on disk, a file a batch, from
-    which an interrupted run goes on), unless `keep_samples`."""
+    which an interrupted run goes on), unless `keep_samples`.
+
+    With a `mesh` the parameters lie over its devices. Each of several processes asks for its share
+    of a batch, with a key of its own, from the devices that it has; the first one writes."""
     summary_key, stream_key, where_key = jax.random.split(key, 3)
     everywhere = spread_evenly(where_key, n_samples, domain)
     pools: list[tuple[np.ndarray, ...]] = []
     starts = range(0, n_samples, batch_size)
     for start in tqdm(starts, "simulate", unit="batch", disable=None if progress else True):
         rows = min(batch_size, n_samples - start)
-        how = jax.random.fold_in(stream_key, start)
         parameters = jnp.asarray(everywhere[start : start + rows], dtype)
         file = directory / f"samples-{start:09d}.npz" if directory else None
-        if file and file.exists() and start and not keep_samples:
-            with np.load(file, allow_pickle=False) as stored:
-                pools.append((stored["features"],))
+        stored = None
+        if file and start and not keep_samples:
+            stored = _mesh.by_first(mesh, functools.partial(_stored_features, file))
+        if stored is not None:
+            pools.append((stored,))
         else:
-            drawn, _ = check_samples_of_simulator(simulator(how, parameters), parameters, domain)
+            how = jax.random.fold_in(stream_key, start)
+            drawn = _draw(simulator, how, parameters, domain, mesh)
             if summary is None:
-                summary = summary_for(drawn, dtype=dtype, rngs=nnx.Rngs(summary_key))
-            features = summarise(summary, drawn)
-            pools.append((features, drawn) if keep_samples else (features,))
-            if file:
+                first = _mesh.joined(mesh, drawn, rows)
+                summary = summary_for(first, dtype=dtype, rngs=nnx.Rngs(summary_key))
+            features = _mesh.joined(mesh, _features(summary, drawn, mesh), rows)
+            kept = (_mesh.joined(mesh, drawn, rows),) if keep_samples else ()
+            pools.append((features, *kept))
+            if file and _mesh.is_first(mesh):
                 write_npz(file, features=features)
         pools[-1] = (np.asarray(parameters), *pools[-1])
     columns = [np.concatenate(column) for column in zip(*pools, strict=True)]
     return Pool(columns[1], columns[0], summary, columns[2] if keep_samples else None)
+
+
+def _draw(simulator, key, parameters, domain, mesh) -> np.ndarray:
+    """This process's share of the samples at the parameters."""
+    if _mesh.spans_processes(mesh):
+        parameters = parameters[_mesh.share(mesh, len(parameters))]
+        key = jax.random.fold_in(key, jax.process_index())
+    where = _mesh.devices_for(mesh, len(parameters))
+    if where is not None:
+        parameters = jax.device_put(parameters, where)
+    return check_samples_of_simulator(simulator(key, parameters), parameters, domain)[0]
+
+
+def _stored_features(file: Path) -> np.ndarray | None:
+    if not file.exists():
+        return None
+    with np.load(file, allow_pickle=False) as stored:
+        return stored["features"]
 
 
 def spread_evenly(key: jax.Array, n: int, domain: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxgeo._batching import each
@@ -42,9 +43,10 @@ def raise_unless_successful(name: str, fit: Any, beside: str = "") -> None:
 
 class NetworkFit(NamedTuple):
     """`ConvexPotential`s on columns (η, features, η of the prior): the moments of f; then the
-    posterior, which moves f too, and the scatter of f about its mean."""
+    posterior, which moves f too, and the scatter of f about its mean. For a mesh the columns stay
+    on the host until they are laid over it."""
 
-    columns: tuple[Array, Array, Array]
+    columns: tuple[Any, Any, Any]
     training: np.ndarray
     held_out: np.ndarray
     schedules: tuple[Schedule, Schedule, Schedule]
@@ -52,10 +54,12 @@ class NetworkFit(NamedTuple):
     """Width and depth."""
     progress: bool
     directory: Path | None
+    mesh: Mesh | None = None
 
     def moments(self, readout, init_key, key, label="moments") -> tuple[ConvexPotential, Trace]:
         eta, white, _ = (column[self.training] for column in self.columns)
-        scale = jnp.sqrt(jnp.mean((white @ readout * jnp.std(eta, axis=0)[None, :]) ** 2))
+        statistic = read(white, readout)
+        scale = jnp.sqrt(jnp.mean((statistic * jnp.std(eta, axis=0)[None, :]) ** 2))
         width, depth = self.size
         start = ConvexPotential(
             eta, scale=scale, width=width, depth=depth, rngs=nnx.Rngs(init_key)
@@ -91,14 +95,21 @@ class NetworkFit(NamedTuple):
 
     def _values(self, readout):
         eta, white, _ = self.columns
-        return tuple((eta[rows], white[rows] @ readout) for rows in (self.training, self.held_out))
+        return tuple(
+            (eta[rows], read(white[rows], readout)) for rows in (self.training, self.held_out)
+        )
 
     def _stage(self, k, objective, model, label, key, data, held_out, constants=None):
         return minimize(
             objective, model, data, held_out, constants=constants, key=key,
             schedule=self.schedules[k], label=label, progress=self.progress,
-            checkpoint=self.directory / label if self.directory else None,
+            checkpoint=self.directory / label if self.directory else None, mesh=self.mesh,
         )  # fmt: skip
+
+
+def read(white, readout):
+    """The statistic of features, where they are: on the host or on the device."""
+    return white @ (np.asarray(readout) if isinstance(white, np.ndarray) else readout)
 
 
 class CrossEntropies(NamedTuple):

@@ -14,15 +14,18 @@ nothing can collapse, and the potential is found afterwards from $\nabla\psi = E
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from scipy.spatial import cKDTree
 
+from jaxgeo import _mesh
 from jaxgeo.reconstruction.samples import Pool
 
 FOLDS = 4
@@ -78,23 +81,43 @@ class Pairs(NamedTuple):
 
     features: Float[Array, "p r"]
     coordinates: Float[Array, "p d"]
+    number: int
+    """Rows after so many are of no difference and say nothing."""
 
     @classmethod
-    def between(cls, features, coordinates, pairs):
+    def between(cls, features, coordinates, pairs, mesh: Mesh | None = None):
         i, j = pairs.T
-        return cls(features[i] - features[j], coordinates[i] - coordinates[j])
+        count = len(pairs)
+        if mesh is None:
+            return cls(features[i] - features[j], coordinates[i] - coordinates[j], count)
+        fill = np.zeros(-count % math.lcm(_grain(count), mesh.size), i.dtype)
+        i, j = np.r_[i, fill], np.r_[j, fill]
+
+        def laid(columns: np.ndarray) -> Array:
+            return _mesh.spread(mesh, len(i), lambda rows: columns[i[rows]] - columns[j[rows]])
+
+        return cls(laid(features), laid(coordinates), count)
 
     def padded(self) -> "Pairs":
-        """With pairs of no difference, which say nothing, up to one of a few counts: data sets of
-        nearly one size then share what is compiled."""
-        count = len(self.features)
-        grain = 1 << max(0, count.bit_length() - 5)
-        rest = ((0, -count % grain), (0, 0))
-        return Pairs(jnp.pad(self.features, rest), jnp.pad(self.coordinates, rest))
+        """With pairs of no difference up to one of a few counts: data sets of nearly one size then
+        share what is compiled."""
+        missing = -self.number % _grain(self.number)
+        if missing == 0 or len(self.features) > self.number:
+            return self
+        rest = ((0, missing), (0, 0))
+        return Pairs(jnp.pad(self.features, rest), jnp.pad(self.coordinates, rest), self.number)
 
     def margins(self, matrix: Float[Array, "r d"]) -> Float[Array, " p"]:
         """The log-odds that each pair is the right way round."""
         return jnp.sum((self.features @ matrix) * self.coordinates, axis=1)
+
+    def held_margins(self, matrix) -> np.ndarray:
+        """`margins` of the pairs alone, on the host."""
+        return _mesh.to_host(self.margins(matrix))[: self.number]
+
+
+def _grain(count: int) -> int:
+    return 1 << max(0, count.bit_length() - 5)
 
 
 def fit_matrix(
@@ -176,7 +199,7 @@ def choose_ridge(
     losses: list[float] = []
     for ridge in RIDGES:
         matrix, _ = fit_matrix(training, matrix, ridge * penalty)
-        losses.append(float(pairwise_loss(held_out.margins(matrix))))
+        losses.append(float(pairwise_loss(jnp.asarray(held_out.held_margins(matrix)))))
         if len(losses) > 2 and min(losses[-2:]) > min(losses):
             break
     return RIDGES[int(np.argmin(losses))], losses
@@ -223,21 +246,25 @@ class LinearStatistic(eqx.Module):
     eta: np.ndarray
     reuse: float
     """Pairs that each sample is in."""
+    mesh: Mesh | None = None
+    """Over whose devices pairs are laid."""
 
     @classmethod
-    def fit(cls, pool: Pool, eta, training, held_out, dtype) -> "LinearStatistic":
-        whitening = whiten(pool.features[training])
+    def fit(
+        cls, pool: Pool, eta, training, held_out, dtype, mesh: Mesh | None = None
+    ) -> "LinearStatistic":
+        whitening = _mesh.of_first(mesh, whiten(pool.features[training]))
         eta = np.asarray(eta, np.float64)
         center, spread = eta[training].mean(axis=0), eta[training].std(axis=0)
-        self = cls(whitening, np.zeros(0), center, spread, 0.0, {}, eta, 0.0)
+        self = cls(whitening, np.zeros(0), center, spread, 0.0, {}, eta, 0.0, mesh)
         pairs_t, pairs_h = (self.pairs(pool, rows, dtype) for rows in (training, held_out))
         penalty = jnp.asarray(whitening.penalty, dtype)
         ridge, losses = choose_ridge(pairs_t, pairs_h, penalty)
         start = jnp.zeros((len(penalty), eta.shape[1]), dtype)
         matrix, _ = fit_matrix(pairs_t, start, ridge * penalty)
         return cls(
-            whitening, np.asarray(matrix), center, spread, ridge, {"held_out": losses}, eta,
-            2 * len(pairs_t.features) / len(training),
+            whitening, _mesh.to_host(matrix), center, spread, ridge, {"held_out": losses}, eta,
+            2 * pairs_t.number / len(training), mesh,
         )  # fmt: skip
 
     def pairs(self, pool: Pool, rows: np.ndarray, dtype=None, k: int = 2) -> Pairs:
@@ -246,7 +273,7 @@ class LinearStatistic(eqx.Module):
         near = pairs_at_all_scales((t - t.min(axis=0)) / np.ptp(t, axis=0), k)
         dtype = dtype or self.matrix.dtype
         return Pairs.between(
-            self.white(pool.features[rows]).astype(dtype), eta.astype(dtype), near
+            self.white(pool.features[rows]).astype(dtype), eta.astype(dtype), near, self.mesh
         )
 
     def white(self, features: np.ndarray) -> np.ndarray:
@@ -263,7 +290,8 @@ class LinearStatistic(eqx.Module):
     def likelihood_of_pairs(self, pool: Pool, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gradient at 0 (r d,) and curvature (r d, r d) of the pairs' log-likelihood, to second
         order about the entries of `readout()`, where the ridge holds it."""
-        curvature = np.array(pairwise_curvature(self.pairs(pool, rows), self.matrix), np.float64)
+        curvature = _mesh.to_host(pairwise_curvature(self.pairs(pool, rows), self.matrix))
+        curvature = curvature.astype(np.float64)
         units = self._units()
         curvature = curvature * np.outer(units, units)
         readout = self.readout()
@@ -289,5 +317,6 @@ class LinearStatistic(eqx.Module):
             rows = np.sort(order[fold::FOLDS])
             others = np.sort(np.setdiff1d(order, rows))
             matrix, _ = fit_matrix(self.pairs(pool, others), jnp.asarray(self.matrix), penalty)
-            margins.append(np.asarray(self.pairs(pool, rows, k=6).margins(matrix), np.float64))
-        return calibrate_with_error(margins)
+            held = self.pairs(pool, rows, k=6).held_margins(matrix)
+            margins.append(held.astype(np.float64))
+        return _mesh.of_first(self.mesh, calibrate_with_error(margins))
