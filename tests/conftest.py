@@ -20,7 +20,7 @@ gc.set_threshold(50_000, 20, 20)
 
 LONGEST_FIRST = (
     *("docs", "curved", "fit", "derivatives", "docstrings", "models", "latent_demo", "bvp_global"),
-    "land",
+    *("many_devices", "land"),
     *("polynomials", "bvp", "cli", "fit_ends", "baselines", "fronts", "smoothing", "tasep"),
 )
 """Modules that a worker had better not begin when the other is about to end."""
