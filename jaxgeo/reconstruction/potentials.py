@@ -14,8 +14,8 @@ from jaxgeo._typing import Point, Scalar
 
 @jax.custom_jvp
 def _unit(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """softplus(x) to a rounding of 1, with derivatives of one exponential each: four times as
-    quick as those of log(1 + eˣ), and its Hessians come on grids."""
+    """softplus(x) to a rounding of 1; each derivative costs one exponential (those of logaddexp
+    cost several, and Hessians on grids a third more)."""
     return jnp.maximum(x, 0) + jnp.log(1 + jnp.exp(-jnp.abs(x)))
 
 
