@@ -6,7 +6,7 @@ BIN := .venv/bin
 QUICK_COMPILE := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
 	--xla_cpu_parallel_codegen_split_count=1
 
-.PHONY: demo latent diffusion test test-torch lint notebooks bench clean
+.PHONY: demo latent diffusion test test-torch lint notebooks docs bench clean
 
 demo: .venv/installed ## Ising samples to Fisher metric, phases and geodesics, against exact physics
 	$(BIN)/jaxgeo demo ising --out out/ising
@@ -31,6 +31,11 @@ test-torch: .venv/installed ## the tests that need PyTorch, which is several GB
 notebooks: .venv/installed ## executes every notebook; copies with outputs go to out/notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"
 	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir out/notebooks notebooks/*.ipynb
+
+docs: .venv/installed ## the documentation, into out/site; no network, no warning, no dead link
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir out/site
+	$(BIN)/python docs/_make/links.py out/site
 
 bench: .venv/installed ## the long measurements; writes benchmarks/results
 	$(BIN)/python benchmarks/ising_sampler.py --out benchmarks/results/ising-sampler.json

@@ -10,13 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxgeo._linalg import HIGHEST
 from jaxgeo._typing import Point
 
 CHUNK = 1024
 """Nodes that are evaluated at once if nobody says otherwise."""
+
+MOST_NODES = 2**31 - 2**20
+"""Numbers of nodes are 32-bit integers; the last chunk may go beyond the grid."""
 
 
 def on_grid(
@@ -53,6 +56,10 @@ def on_grid(
     arrays = as_axes(axes)
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+    if math.prod(axis.size for axis in arrays) > MOST_NODES:
+        raise ValueError(
+            f"a grid has at most {MOST_NODES} nodes, got {[axis.size for axis in arrays]}."
+        )
     return _evaluate(f, arrays, chunk_size or CHUNK, mesh)
 
 
@@ -87,29 +94,41 @@ def _evaluate(
     f: Callable[[Point], PyTree], axes: tuple[Array, ...], chunk_size: int, mesh: Mesh | None
 ) -> PyTree:
     shape = tuple(axis.size for axis in axes)
-    nodes = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-    n = nodes.shape[0]
+    n = math.prod(shape)
+    parts = 1 if mesh is None else mesh.size
+    size = min(chunk_size, -(-n // parts))
+    count = -(-n // (parts * size))  # of chunks that a device takes
 
-    def chunks(g: Any, block: Float[Array, "n d"]) -> PyTree:
-        return jax.lax.map(g, block, batch_size=min(chunk_size, block.shape[0]))
+    def chunk(f: Any, axes: tuple[Array, ...], number: Int[Array, ""]) -> PyTree:
+        # nodes are made as they are needed; the last one stands in for those there are not,
+        # rather than one at which `f` may not be defined
+        node = jnp.minimum(number * size + jnp.arange(size, dtype=number.dtype), n - 1)
+        coordinates = [
+            axis[i] for axis, i in zip(axes, jnp.unravel_index(node, shape), strict=True)
+        ]
+        return jax.vmap(f)(jnp.stack(coordinates, axis=-1))
 
+    def all_chunks(f: Any, axes: tuple[Array, ...], first: Int[Array, ""]) -> PyTree:
+        numbers = first + jnp.arange(count, dtype=first.dtype)
+        values = jax.lax.map(lambda number: chunk(f, axes, number), numbers)
+        return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), values)
+
+    first = jnp.zeros((), jnp.int32)
     if mesh is None:
-        values = chunks(f, nodes)
+        values = all_chunks(f, axes, first)
     else:
         # shard_map's specs decide the sharding, so no axis of the mesh may be explicit already
         mesh = Mesh(mesh.devices, mesh.axis_names)
-        missing = -n % math.prod(mesh.shape.values())
-        # repeat the last node rather than invent one at which `f` may not be defined
-        nodes = jnp.concatenate([nodes, jnp.broadcast_to(nodes[-1], (missing, len(axes)))])
         parameters, static = eqx.partition(f, eqx.is_array)
-        spread = PartitionSpec(mesh.axis_names)
         values = jax.shard_map(
-            lambda p, block: chunks(eqx.combine(p, static), block),
+            lambda p, axes: all_chunks(
+                eqx.combine(p, static), axes, count * jax.lax.axis_index(mesh.axis_names)
+            ),
             mesh=mesh,
-            in_specs=(PartitionSpec(), spread),
-            out_specs=spread,
-        )(parameters, nodes)
-    return jax.tree.map(lambda leaf: leaf[:n].reshape(shape + np.shape(leaf)[1:]), values)
+            in_specs=PartitionSpec(),
+            out_specs=PartitionSpec(mesh.axis_names),
+        )(parameters, axes)
+    return jax.tree.map(lambda leaf: leaf[:n].reshape(shape + leaf.shape[1:]), values)
 
 
 @final

@@ -19,7 +19,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.set_threshold(50_000, 20, 20)
 
 LONGEST_FIRST = (
-    *("curved", "fit", "derivatives", "docstrings", "models", "latent_demo", "bvp_global", "land"),
+    *("docs", "curved", "fit", "derivatives", "docstrings", "models", "latent_demo", "bvp_global"),
+    "land",
     *("polynomials", "bvp", "cli", "fit_ends", "baselines", "fronts", "smoothing", "tasep"),
 )
 """Modules that a worker had better not begin when the other is about to end."""

@@ -31,6 +31,7 @@ ROOMS = (
     "grids",
     "_files",
     "_batching",
+    "_compilation",
     "_results",
     "_linalg",
     "_typing",

@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 
 import jaxgeo as jg
-from jaxgeo.geodesics import bvp
 from jaxgeo.reconstruction import ConvexPotential, LearnedChart
 
 A, B = jnp.array([0.2, -0.3]), jnp.array([0.9, 0.4])
@@ -38,10 +37,10 @@ def test_geodesic_of_a_network(charted):
 
 
 def test_an_updated_network_does_not_retrace():
+    metric = metric_of(2, charted=False)
     first = jg.geodesic_bvp(metric_of(1, charted=False), A, B).points
-    size = bvp._solve._cached._cache_size()
-    second = jg.geodesic_bvp(metric_of(2, charted=False), A, B).points
-    assert bvp._solve._cached._cache_size() == size
+    with jax.no_tracing():
+        second = jg.geodesic_bvp(metric, A, B).points
     assert not np.allclose(first, second)
 
 

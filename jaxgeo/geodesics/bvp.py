@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._batching import one_by_one
+from jaxgeo._compilation import entry_point
 from jaxgeo._linalg import frozen
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar, Vector, as_point, check_metric
@@ -156,7 +157,7 @@ def _(solver: FixedPoint, z: Array) -> FixedPoint:
     return FixedPoint(solver.n_nodes, solver.length_scale, limit, rtol)
 
 
-@eqx.filter_jit
+@entry_point
 def _solve(
     metric: Metric,
     z0: Array,

@@ -3,13 +3,13 @@
 from typing import Any
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from jaxgeo._compilation import entry_point
 from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Point, as_point, check_metric
 from jaxgeo.geodesics.solution import (
@@ -117,7 +117,7 @@ def _as_times(ts: ArrayLike | None, z0: Array) -> Array:
     return jnp.asarray(ts, z0.dtype)
 
 
-@eqx.filter_jit
+@entry_point
 def _solve(
     metric: Metric,
     z0: Array,
