@@ -1,6 +1,6 @@
 """A PyTorch module as a function of one point, and a pytree of its weights."""
 
-from typing import Any, Self, final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -46,7 +46,7 @@ class TorchModule(eqx.Module):
         """As PyTorch has it: with the batch axis, if there is one."""
         return call(self.blueprint, self.weights, x)
 
-    def with_weights(self, module: Any) -> Self:
+    def with_weights(self, module: Any) -> "TorchModule":
         """The same function with the weights that `module` has now, without a retrace.
 
         **Arguments:** `module`, a PyTorch module of the same architecture.
@@ -115,7 +115,8 @@ def from_torch(
     if not jnp.issubdtype(z.dtype, jnp.floating):
         raise ValueError(f"`example` must hold floats, got dtype {z.dtype}: {example}.")
     weights = {name: array_of(name, tensor) for name, tensor in tensors_of(module).items()}
-    dtypes = {w.dtype.name for w in weights.values() if jnp.issubdtype(w.dtype, jnp.floating)}
+    floats = (w for w in weights.values() if jnp.issubdtype(w.dtype, jnp.floating) and w.ndim > 0)
+    dtypes = {w.dtype.name for w in floats}
     if dtypes and z.dtype.name not in dtypes:
         raise ValueError(
             f"`example` must have the dtype of the weights, {' or '.join(sorted(dtypes))}, got "
