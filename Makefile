@@ -26,7 +26,7 @@ test: .venv/installed ## lint, types, and the test suite
 
 test-torch: .venv/installed ## the tests that need PyTorch, which is several GB
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch]"
-	XLA_FLAGS="$(QUICK_COMPILE)" $(BIN)/pytest tests/test_interop.py
+	XLA_FLAGS="$(QUICK_COMPILE)" $(BIN)/pytest tests/test_interop.py "tests/test_docs.py::test_code_of_a_page_runs_and_gives_what_it_says[docs/tutorials/pytorch.md]"
 
 notebooks: .venv/installed ## executes every notebook; copies with outputs go to out/notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"
