@@ -6,7 +6,7 @@ BIN := .venv/bin
 QUICK_COMPILE := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
 	--xla_cpu_parallel_codegen_split_count=1
 
-.PHONY: demo latent diffusion test lint notebooks docs bench clean
+.PHONY: demo latent diffusion test test-torch lint notebooks docs bench clean
 
 demo: .venv/installed ## Ising samples to Fisher metric, phases and geodesics, against exact physics
 	$(BIN)/jaxgeo demo ising --out out/ising
@@ -23,6 +23,10 @@ test: .venv/installed ## lint, types, and the test suite
 	$(BIN)/mypy
 	@# a worker that dies ends the run: one in its place would hang
 	XLA_FLAGS="$(QUICK_COMPILE)" $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
+
+test-torch: .venv/installed ## the tests that need PyTorch, which is several GB
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch]"
+	XLA_FLAGS="$(QUICK_COMPILE)" $(BIN)/pytest tests/test_interop.py "tests/test_docs.py::test_code_of_a_page_runs_and_gives_what_it_says[docs/tutorials/pytorch.md]"
 
 notebooks: .venv/installed ## executes every notebook; copies with outputs go to out/notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"

@@ -79,6 +79,7 @@ from jaxgeo.metrics import expected_pullback_metric as expected_pullback_metric
 if TYPE_CHECKING:
     from jaxgeo import diffusion as diffusion
     from jaxgeo import distributions as distributions
+    from jaxgeo import interop as interop
     from jaxgeo import likelihoods as likelihoods
     from jaxgeo import models as models
     from jaxgeo import phases as phases
@@ -102,6 +103,7 @@ __version__ = "0.1.0"
 _MODULES = (
     "diffusion",
     "distributions",
+    "interop",
     "likelihoods",
     "models",
     "phases",

@@ -27,6 +27,7 @@ ROOMS = (
     "likelihoods",
     "systems",
     "diffusion",
+    "interop",
     "grids",
     "_files",
     "_batching",
