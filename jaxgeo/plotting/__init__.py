@@ -4,6 +4,9 @@ Every function draws on the axes it is given, or on those of a new figure, and r
 Nothing global is changed and nothing is shown: `save(ax.figure, path)` writes the picture.
 """
 
+from jaxgeo.plotting.contours import curvature_map as curvature_map
+from jaxgeo.plotting.contours import posterior_map as posterior_map
+from jaxgeo.plotting.contours import wavefronts as wavefronts
 from jaxgeo.plotting.fields import comparison as comparison
 from jaxgeo.plotting.fields import heat_map as heat_map
 from jaxgeo.plotting.figures import panels as panels

@@ -92,7 +92,7 @@ def metric_map(
         handles.append(Line2D([], [], color=BOUNDARY, lw=2.2, label=boundary_label))
     if not np.all(np.isfinite(density)):
         handles.append(_grey_square("$g$ not positive definite"))
-    _legend_above(ax, handles)
+    legend_above(ax, handles)
     return ax
 
 
@@ -134,7 +134,7 @@ def geodesic_map(
         handles.append(_grey_square("$g$ not positive definite"))
     ax.set_xlim(*_edges(x))
     ax.set_ylim(*_edges(y))
-    _legend_above(ax, handles)
+    legend_above(ax, handles)
     return ax
 
 
@@ -259,7 +259,7 @@ def _grey_square(label: str) -> Line2D:
     return Line2D([], [], ls="", marker="s", color=NOT_FINITE, mec="0.4", ms=9, label=label)
 
 
-def _legend_above(ax: Axes, handles: Sequence[Line2D]) -> None:
+def legend_above(ax: Axes, handles: Sequence[Line2D]) -> None:
     """A legend that hides nothing of the picture."""
     if handles:
         short = max(len(str(handle.get_label())) for handle in handles) <= 34
