@@ -16,6 +16,7 @@ from jaxgeo._results import RESULTS
 from jaxgeo._typing import Metric, Scalar, Vector, as_point, check_metric
 from jaxgeo.geodesics.fixed_point import DRIFT, FixedPoint, iterate
 from jaxgeo.geodesics.relaxation import (
+    RESOLVED,
     SHORTER,
     Diagnostics,
     Relaxation,
@@ -230,6 +231,13 @@ def _is_of_the_metric(result: Any) -> Bool[Array, ""]:
     return (result == RESULTS.nonfinite) | (result == RESULTS.metric_not_positive_definite)
 
 
+def _of_order_one(metric: Metric, z: Array) -> Metric:
+    """The metric in units in which it is 1 at z: squares of steps neither vanish nor overflow."""
+    unit = jnp.max(jnp.abs(metric(z)))
+    unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
+    return lambda y: metric(y) / unit
+
+
 class _Relaxed(NamedTuple):
     """The best of the curves so far."""
 
@@ -251,7 +259,7 @@ def _relax_all(
 
     One after another, so that each is spared what cannot make it shorter than the best before.
     """
-
+    metric = _of_order_one(metric, (ends[0] + ends[1]) / 2)
     curves, local = _starts(metric, ends, start, solver), start is not None
 
     def one(curve: Array, rival: Scalar) -> _Relaxed:
@@ -303,8 +311,14 @@ def _(
 ) -> tuple[Float[Array, "n two_d"], _Found]:
     best, shorter = _relax_all(metric, ends, start, domain, solver)
     x = jnp.concatenate([best.x, legendre(best.sweep, best.g)], axis=1)
-    no, any_drift = jnp.zeros((), bool), jnp.full((), jnp.inf, x.dtype)
-    return x, _Found(*best.ended, shorter, no, any_drift)
+    # a polyline whose energy is not that of the curve has stepped over what it should cross
+    unresolved = RESULTS.where(
+        jnp.isfinite(best.energy), RESULTS.successful, RESULTS.not_resolved
+    )
+    result = first_failure(best.ended.result, unresolved)
+    drift = jnp.asarray(RESOLVED, x.dtype)
+    no = jnp.zeros((), bool)
+    return x, _Found(result, best.ended.iterations, shorter, no, drift)
 
 
 @_search.register

@@ -32,6 +32,9 @@ SHORTER = 1e-3
 EXPLORE = 10
 """Iterations after which a curve must be shorter than its rival to be worth more."""
 
+RESOLVED = 0.1
+"""Greatest relative drift of the speed along a polyline that follows its curve."""
+
 SETTLED = 0.1
 """Residual below which the promise of a step inside the trust region is believed."""
 

@@ -107,15 +107,16 @@ def metric_result(g: Float[Array, "... d d"], factor: Array | None = None) -> An
     """`successful` if every matrix is finite and positive definite, else which it is not.
 
     A pivot that rounding alone could have made of its diagonal entry counts as none, so that a
-    matrix of too low a rank does not pass. `factor`: the Cholesky factors, if they are at hand.
+    matrix of too low a rank does not pass; an entry so large that its inverse is rounded to 0 counts
+    as infinite. `factor`: the Cholesky factors, if they are at hand.
     """
-    finite = jnp.all(jnp.isfinite(g))
+    finite = jnp.all(jnp.abs(g) < 1 / float(jnp.finfo(g.dtype).tiny))
     factor = cholesky(g) if factor is None else factor
     pivots = jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2
     rounding = 4 * g.shape[-1] ** 0.5 * float(jnp.finfo(g.dtype).eps)
     definite = jnp.all(pivots > rounding * jnp.diagonal(g, axis1=-2, axis2=-1))
     failed = RESULTS.where(finite, RESULTS.metric_not_positive_definite, RESULTS.nonfinite)
-    return RESULTS.where(definite, RESULTS.successful, failed)
+    return RESULTS.where(finite & definite, RESULTS.successful, failed)
 
 
 def drift_limit(dtype: Any) -> Scalar:
@@ -153,7 +154,11 @@ def assess(
 ) -> tuple[Any, dict[str, Scalar]]:
     """Judge a curve by its own points: a result, and the statistics that every solution has."""
     g = jax.vmap(metric)(points)
-    squares = jax.vmap(quadratic_form)(g, velocities, velocities)
+    # squares of a velocity of order 1: those of a small one vanish, in float32 from 1e-19 on
+    unit = jax.lax.stop_gradient(jnp.max(jnp.abs(velocities)))
+    unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
+    scaled = velocities / unit
+    squares = jax.vmap(quadratic_form)(g, scaled, scaled)
     finite = jnp.all(jnp.isfinite(points)) & jnp.all(jnp.isfinite(velocities))
     result = first_failure(
         RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite), metric_result(g)
@@ -167,6 +172,7 @@ def assess(
     still = jax.lax.stop_gradient(speeds)
     at_start = jnp.where(still[0] == 0, 1, still[0])
     energy, length = jnp.trapezoid(squares, ts) / 2, jnp.trapezoid(speeds, ts)
+    energy, length = energy * unit * unit, length * unit
     duration = ts[-1] - ts[0]
     excess = energy - length**2 / (2 * jnp.where(duration == 0, 1, duration))
     acceleration = acceleration or functools.partial(geodesic_acceleration, metric)
