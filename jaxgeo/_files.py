@@ -6,16 +6,22 @@ import io
 import json
 import os
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, ArithmeticError, SyntaxError, TokenError)
+"""What NumPy raises of files that are no .npy files, or of which a part is missing."""
 
 
 def load_array(path: str | Path, *, in_memory: bool = True) -> np.ndarray:
     """The array of numbers in a .npy file, or a map of it. Pickled objects are never loaded."""
     try:
-        array = np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # mapped in any case: what the header promises is compared with the file, not allocated
+        with np.errstate(over="raise"):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except UNREADABLE as error:
         raise ValueError(f"{str(path)!r} is not a .npy file that can be read: {error}") from error
     if not isinstance(array, np.ndarray):
         array.close()
@@ -24,6 +30,12 @@ def load_array(path: str | Path, *, in_memory: bool = True) -> np.ndarray:
         raise ValueError(f"{str(path)!r} holds no numbers but dtype {array.dtype}")
     if np.iscomplexobj(array):
         raise ValueError(f"{str(path)!r} holds complex numbers, dtype {array.dtype}")
+    if array.dtype.itemsize > 8:
+        raise ValueError(f"{str(path)!r} holds longer numbers than float64, dtype {array.dtype}")
+    if in_memory:
+        return np.array(array, array.dtype.newbyteorder("="), order="K")
+    if not array.dtype.isnative:
+        raise ValueError(f"{str(path)!r} is in the byte order of other machines: {array.dtype}")
     return array
 
 
@@ -103,11 +115,19 @@ def claim(directory: Path | None, mark: str, kind: str = "fit") -> None:
     """Make the checkpoint directory this fit's own, or refuse one that is another fit's."""
     if directory is None:
         return
-    directory.mkdir(parents=True, exist_ok=True)
+    writable_directory(directory)
     file = directory / f"{kind}.sha256"
     if not file.exists():
-        file.write_text(mark + "\n")
-    elif file.read_text().strip() != mark:
+        states = [path for path in directory.rglob("*") if path.is_dir() and path.name.isdigit()]
+        if states:
+            raise ValueError(
+                f"{str(directory)!r} holds a checkpoint, {str(states[0])!r}, but no {file.name!r} "
+                f"that says which {kind} it belongs to: give another directory, or remove this one"
+            )
+        partial = file.with_suffix(".partial")
+        partial.write_text(mark + "\n")
+        os.replace(partial, file)
+    elif file.read_bytes().strip() != mark.encode():
         raise ValueError(
             f"the checkpoint in {str(directory)!r} belongs to a {kind} of other data or settings: "
             "give another directory, or remove this one"

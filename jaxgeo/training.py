@@ -189,15 +189,22 @@ class Checkpoint:
     """The latest state of one run in a directory, written whole or not at all (by orbax)."""
 
     def __init__(self, directory: Path):
+        self._directory = Path(directory).absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def restore(self, state: dict) -> tuple[int, dict]:
         """The number of validations done and the state then; (0, `state`) if there is none."""
         done = self._manager.latest_step()
         if done is None:
             return 0, state
-        return done, self._manager.restore(done, args=ocp.args.StandardRestore(state))
+        try:
+            return done, self._manager.restore(done, args=ocp.args.StandardRestore(state))
+        except Exception as error:  # of many kinds, by what is missing or damaged
+            raise ValueError(
+                f"the checkpoint in {str(self._directory / str(done))!r} cannot be read, and "
+                f"nothing was written over it: {str(error)[:500]}"
+            ) from error
 
     def save(self, done: int, state: dict) -> None:
         self._manager.save(done, args=ocp.args.StandardSave(state))

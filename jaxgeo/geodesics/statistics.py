@@ -12,7 +12,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._linalg import HIGHEST, cholesky, frozen, instantiate, partial_jvp
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, Scalar, as_point, as_points, check_metric
+from jaxgeo._typing import (
+    Metric,
+    Point,
+    Scalar,
+    as_array,
+    as_count,
+    as_point,
+    as_points,
+    check_metric,
+)
 from jaxgeo.geodesics.bvp import Solver, geodesic_bvp
 from jaxgeo.geodesics.relaxation import default_rtol
 from jaxgeo.geodesics.solution import worst
@@ -53,8 +62,7 @@ def pairwise_distances(
     1.3863
     """
     rows = as_points(points, "points")
-    if chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+    chunk_size = as_count(chunk_size, "chunk_size")
     if others is not None:
         columns = as_points(others, "others", rows[0])
         i, j = np.divmod(np.arange(len(rows) * len(columns)), len(columns))
@@ -148,13 +156,17 @@ def frechet_mean(
     if weights is None:
         shares = jnp.full(len(rows), 1 / len(rows), rows.dtype)
     else:
-        if np.shape(weights) != (len(rows),):
-            raise ValueError(f"`weights` must have shape ({len(rows)},), got {np.shape(weights)}.")
-        if not isinstance(weights, jax.core.Tracer) and (
-            np.min(weights) < 0 or not np.sum(weights) > 0
+        given = as_array(weights, "weights")
+        if given.shape != (len(rows),) or jnp.iscomplexobj(given):
+            raise ValueError(
+                f"`weights` must have shape ({len(rows)},), real, got {given.shape} of dtype "
+                f"{given.dtype}."
+            )
+        shares = jnp.asarray(given, rows.dtype)
+        if not isinstance(shares, jax.core.Tracer) and not (
+            np.min(shares) >= 0 and 0 < np.sum(shares) < np.inf
         ):
-            raise ValueError(f"`weights` must be ≥ 0 and not all 0, got {weights}.")
-        shares = jnp.asarray(weights, rows.dtype)
+            raise ValueError(f"`weights` must be ≥ 0, finite and not all 0, got {weights}.")
         shares = shares / jnp.sum(shares)
     centre = jnp.dot(shares, rows, precision=HIGHEST)
     begin = centre if start is None else as_point(start, "start", rows[0])
