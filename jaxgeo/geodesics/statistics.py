@@ -25,6 +25,10 @@ from jaxgeo._typing import (
 from jaxgeo.geodesics.bvp import Solver, geodesic_bvp
 from jaxgeo.geodesics.relaxation import default_rtol
 from jaxgeo.geodesics.solution import worst
+from jaxgeo.geometry.inner import norm
+
+ROUNDING = 64
+"""Of the coordinates of points near each other: so many epsilons of the pull on their mean."""
 
 MEAN_ITERATIONS = 50
 """Newton steps at most, refused ones included."""
@@ -200,27 +204,26 @@ def mean_of(
     fixed = jax.lax.stop_gradient((points, weights))
     still = frozen(g)
 
-    def evaluate(x: Array) -> tuple[Array, Array, Array, Any]:
-        """Newton's step, the objective, the relative size of the pull, how the logs went."""
+    def evaluate(x: Array) -> tuple[Array, Array, Array, Array, Any]:
+        """Newton's step, the objective, the relative size of the pull, what rounding of the
+        coordinates alone makes of it, how the logs went."""
         slope, (force, objective, result) = jax.jacfwd(
             lambda y: pull(still, *fixed, y), has_aux=True
         )(x)
-        size = jnp.sqrt(force @ still(x) @ force)
+        size, reach = norm(still, x, force), norm(still, x, x)
         spread = jnp.sqrt(objective)
-        return (
-            -jnp.linalg.solve(slope, force),
-            objective,
-            size / jnp.where(spread == 0, 1, spread),
-            result,
-        )
+        spread = jnp.where(spread == 0, 1, spread)
+        rounding = ROUNDING * float(jnp.finfo(x.dtype).eps) * reach
+        step = -jnp.linalg.solve(slope, force)
+        return step, objective, size / spread, rounding / spread, result
 
     def body(state: _Mean) -> _Mean:
         x = state.x + state.size * state.step
-        step, objective, residual, logs = evaluate(x)
+        step, objective, residual, rounding, logs = evaluate(x)
         slack = 64 * jnp.finfo(x.dtype).eps * jnp.abs(state.objective)
         healthy = (logs == RESULTS.successful) & jnp.all(jnp.isfinite(step))
         accept = healthy & (objective <= state.objective + slack)
-        converged = accept & (residual <= rtol)
+        converged = accept & (residual <= jnp.maximum(rtol, rounding))
         size = jnp.where(accept, jnp.ones_like(state.size), state.size / 2)
         first = state.iterations == 0
         failed = ~accept & (first | (size < 1e-6))
