@@ -1,13 +1,17 @@
 """Files: arrays in, reports out, and whose unfinished work a directory holds; what cannot be
 read or written is a `ValueError`."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -52,24 +56,44 @@ def writable_directory(path: str | Path) -> Path:
     return path
 
 
+def is_occupied(directory: Path) -> bool:
+    """Whether a directory holds anything but what a killed process left half written."""
+    return any(
+        not (path.name.startswith(".jaxgeo-") or path.suffix == ".partial")
+        for path in directory.iterdir()
+    )
+
+
 def below(directory: str | Path | None, name: str) -> Path | None:
     """A directory in a directory, or None where there is none."""
     return None if directory is None else Path(directory) / name
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is written, say a full disk, as a `ValueError` of its name."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot write {str(path)!r}: {error}") from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is there whole or not at all. NaN becomes null."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    with writing(path):
+        partial.write_text(text)
+        os.replace(partial, path)
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
     """Write a .npy file so that it is there whole or not at all."""
     partial = path.with_suffix(".partial")
-    with open(partial, "wb") as stream:
-        np.save(stream, array, allow_pickle=False)
-    os.replace(partial, path)
+    with writing(path):
+        with open(partial, "wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+        os.replace(partial, path)
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
@@ -85,9 +109,25 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
     """Write an .npz archive so that it is there whole or not at all."""
     partial = path.with_suffix(".partial")
-    with open(partial, "wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
-    os.replace(partial, path)
+    with writing(path):
+        with open(partial, "wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        os.replace(partial, path)
+
+
+def load_npz(path: Path, name: str, rows: int) -> np.ndarray:
+    """An array of `rows` rows from an archive of `write_npz`, or a `ValueError`."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            array = stored[name]
+    except (*UNREADABLE, KeyError, AttributeError, BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{str(path)!r} is not an .npz archive of {name!r} that can be read: {error}. "
+            "Remove it, and it is made again."
+        ) from error
+    if len(array) != rows:
+        raise ValueError(f"{str(path)!r} must hold {rows} rows of {name!r}, got {array.shape}.")
+    return array
 
 
 def _plain(value: Any) -> Any:
@@ -111,6 +151,13 @@ def fingerprint(*arrays: np.ndarray, **settings: Any) -> str:
     return digest.hexdigest()
 
 
+def _content(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace").strip()
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+
+
 def claim(directory: Path | None, mark: str, kind: str = "fit") -> None:
     """Make the checkpoint directory this fit's own, or refuse one that is another fit's."""
     if directory is None:
@@ -127,7 +174,7 @@ def claim(directory: Path | None, mark: str, kind: str = "fit") -> None:
         partial = file.with_suffix(".partial")
         partial.write_text(mark + "\n")
         os.replace(partial, file)
-    elif file.read_bytes().strip() != mark.encode():
+    elif _content(file) != mark:
         raise ValueError(
             f"the checkpoint in {str(directory)!r} belongs to a {kind} of other data or settings: "
             "give another directory, or remove this one"

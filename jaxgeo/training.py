@@ -191,7 +191,10 @@ class Checkpoint:
     def __init__(self, directory: Path):
         self._directory = Path(directory).absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
+        except OSError as error:
+            raise ValueError(f"cannot write to {str(self._directory)!r}: {error}") from error
 
     def restore(self, state: dict) -> tuple[int, dict]:
         """The number of validations done and the state then; (0, `state`) if there is none."""
@@ -207,4 +210,7 @@ class Checkpoint:
             ) from error
 
     def save(self, done: int, state: dict) -> None:
-        self._manager.save(done, args=ocp.args.StandardSave(state))
+        try:
+            self._manager.save(done, args=ocp.args.StandardSave(state))
+        except OSError as error:
+            raise ValueError(f"cannot write to {str(self._directory)!r}: {error}") from error

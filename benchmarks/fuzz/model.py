@@ -1,8 +1,8 @@
 """Spaces of constant curvature in random charts, whole or broken, all of one compiled program.
 
-The stereographic model: g = 4f A'A / (1 + K|w|²)² with w = A(z − c)/s, in units of s². Curvature is
-K/f; distance, exponential map and connection are known in closed form, computed here in NumPy's
-long doubles without any of jaxgeo's code.
+The stereographic model: g = 4f A'A / (1 + K|w|²)² with w = A(z − c)/s, in units of s². Curvature
+is K/f; distance, exponential map and connection are known in closed form, computed here in
+NumPy's long doubles without any of jaxgeo's code.
 """
 
 import equinox as eqx

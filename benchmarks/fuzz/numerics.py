@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+import jaxgeo as jg
 from fuzz import model
 from fuzz.model import WHOLE, Exact, Space
 from fuzz.outcomes import Case
-
-import jaxgeo as jg
 
 FACTORS = {np.float64: (1e-150, 1e150), np.float32: (1e-24, 1e24)}
 SCALES = {np.float64: (1e-12, 1e12), np.float32: (1e-12, 1e12)}
@@ -207,7 +207,7 @@ def geodesics(rng: np.random.Generator, dtype: type) -> dict[str, Callable[[], C
             lambda: jg.geodesic_ivp(where, a, v, throw=False), judge, what, broken != WHOLE
         )
 
-    names = {name: between for name in solvers} | {"geodesic_ivp": from_one}
+    names = dict.fromkeys(solvers, between) | {"geodesic_ivp": from_one}
     return {name: (lambda name=name, make=make: make(name)) for name, make in names.items()}
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 from scipy.stats import qmc
 from tqdm.auto import tqdm
 
-from jaxgeo._files import write_npz
+from jaxgeo._files import load_npz, write_npz
 from jaxgeo.reconstruction.summaries import summary_for
 
 MINIMUM_SAMPLES = 128
@@ -147,8 +147,7 @@ def stream_samples(
         parameters = jnp.asarray(everywhere[start : start + rows], dtype)
         file = directory / f"samples-{start:09d}.npz" if directory else None
         if file and file.exists() and start and not keep_samples:
-            with np.load(file, allow_pickle=False) as stored:
-                pools.append((stored["features"],))
+            pools.append((load_npz(file, "features", rows),))
         else:
             drawn, _ = check_samples_of_simulator(simulator(how, parameters), parameters, domain)
             if summary is None:
