@@ -1,26 +1,34 @@
 """Files: arrays in, reports out, and whose unfinished work a directory holds; what cannot be
 read or written is a `ValueError`."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
-import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxgeo import _mesh
 
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, ArithmeticError, SyntaxError, TokenError)
+"""What NumPy raises of files that are no .npy files, or of which a part is missing."""
+
 
 def load_array(path: str | Path, *, in_memory: bool = True) -> np.ndarray:
     """The array of numbers in a .npy file, or a map of it. Pickled objects are never loaded."""
     try:
-        array = np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # mapped in any case: what the header promises is compared with the file, not allocated
+        with np.errstate(over="raise"):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except UNREADABLE as error:
         raise ValueError(f"{str(path)!r} is not a .npy file that can be read: {error}") from error
     if not isinstance(array, np.ndarray):
         array.close()
@@ -29,6 +37,12 @@ def load_array(path: str | Path, *, in_memory: bool = True) -> np.ndarray:
         raise ValueError(f"{str(path)!r} holds no numbers but dtype {array.dtype}")
     if np.iscomplexobj(array):
         raise ValueError(f"{str(path)!r} holds complex numbers, dtype {array.dtype}")
+    if array.dtype.itemsize > 8:
+        raise ValueError(f"{str(path)!r} holds longer numbers than float64, dtype {array.dtype}")
+    if in_memory:
+        return np.array(array, array.dtype.newbyteorder("="), order="K")
+    if not array.dtype.isnative:
+        raise ValueError(f"{str(path)!r} is in the byte order of other machines: {array.dtype}")
     return array
 
 
@@ -39,7 +53,7 @@ def load_npz(path: str | Path) -> dict[str, np.ndarray]:
             if isinstance(archive, np.ndarray):
                 raise ValueError("it is one .npy array")
             arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, KeyError, AttributeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{str(path)!r} is no .npz archive that can be read: {error}") from error
     for key, array in arrays.items():
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
@@ -60,24 +74,44 @@ def writable_directory(path: str | Path) -> Path:
     return path
 
 
+def is_occupied(directory: Path) -> bool:
+    """Whether a directory holds anything but what a killed process left half written."""
+    return any(
+        not (path.name.startswith(".jaxgeo-") or path.suffix == ".partial")
+        for path in directory.iterdir()
+    )
+
+
 def below(directory: str | Path | None, name: str) -> Path | None:
     """A directory in a directory, or None where there is none."""
     return None if directory is None else Path(directory) / name
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is written, say a full disk, as a `ValueError` of its name."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot write {str(path)!r}: {error}") from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is there whole or not at all. NaN becomes null."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+    with writing(path):
+        partial.write_text(text)
+        os.replace(partial, path)
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
     """Write a .npy file so that it is there whole or not at all."""
     partial = path.with_suffix(".partial")
-    with open(partial, "wb") as stream:
-        np.save(stream, array, allow_pickle=False)
-    os.replace(partial, path)
+    with writing(path):
+        with open(partial, "wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+        os.replace(partial, path)
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
@@ -93,9 +127,10 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
     """Write an .npz archive so that it is there whole or not at all."""
     partial = path.with_suffix(".partial")
-    with open(partial, "wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
-    os.replace(partial, path)
+    with writing(path):
+        with open(partial, "wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        os.replace(partial, path)
 
 
 def plain(value: Any) -> Any:
@@ -128,12 +163,27 @@ def claim(directory: Path | None, mark: str, kind: str = "fit", mesh: Mesh | Non
         _mesh.by_first(mesh, lambda: _claim(directory, mark, kind))
 
 
+def _content(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace").strip()
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+
+
 def _claim(directory: Path, mark: str, kind: str) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+    writable_directory(directory)
     file = directory / f"{kind}.sha256"
     if not file.exists():
-        file.write_text(mark + "\n")
-    elif file.read_text().strip() != mark:
+        states = [path for path in directory.rglob("*") if path.is_dir() and path.name.isdigit()]
+        if states:
+            raise ValueError(
+                f"{str(directory)!r} holds a checkpoint, {str(states[0])!r}, but no {file.name!r} "
+                f"that says which {kind} it belongs to: give another directory, or remove this one"
+            )
+        partial = file.with_suffix(".partial")
+        partial.write_text(mark + "\n")
+        os.replace(partial, file)
+    elif _content(file) != mark:
         raise ValueError(
             f"the checkpoint in {str(directory)!r} belongs to a {kind} of other data or settings: "
             "give another directory, or remove this one"

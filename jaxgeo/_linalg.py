@@ -107,6 +107,16 @@ def safe_sqrt(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return jnp.where(zero, jnp.zeros_like(x), jnp.sqrt(jnp.where(zero, jnp.ones_like(x), x)))
 
 
+def unit_of(x: Float[Array, "..."]) -> Float[Array, ""]:
+    """A power of two near the greatest |entry|, constant; 1 where that is 0 or not finite.
+
+    Squares of x divided by it, which rounds nothing, neither vanish nor overflow.
+    """
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+    fraction, _ = jnp.frexp(size)
+    return jnp.where((size > 0) & jnp.isfinite(size), size / fraction, 1)
+
+
 def frozen(tree: PyTree) -> PyTree:
     """`tree` with no derivative flowing through its arrays."""
     dynamic, static = eqx.partition(tree, eqx.is_inexact_array)

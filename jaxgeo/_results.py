@@ -21,9 +21,9 @@ class RESULTS(diffrax.RESULTS):
         "point. The metric may be discontinuous, or not the one whose derivative is taken."
     )
     metric_not_positive_definite = (
-        "The metric was not positive definite, to working precision, at a point that the "
-        "computation needed. If the metric is degenerate by nature, as a pullback whose Jacobian "
-        "loses rank, say so with `jaxgeo.RegularizedMetric`."
+        "The metric was not symmetric and positive definite, to working precision, at a point "
+        "that the computation needed. If the metric is degenerate by nature, as a pullback whose "
+        "Jacobian loses rank, say so with `jaxgeo.RegularizedMetric`."
     )
     not_resolved = (
         "The speed along the computed geodesic is not constant: the curve bends faster than the "

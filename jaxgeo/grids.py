@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxgeo._linalg import HIGHEST
-from jaxgeo._typing import Point
+from jaxgeo._typing import Point, as_array, as_count, as_point
 
 CHUNK = 1024
 """Nodes that are evaluated at once if nobody says otherwise."""
@@ -54,8 +54,8 @@ def on_grid(
     [1.0, 2.0, 3.0]
     """
     arrays = as_axes(axes)
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+    if chunk_size is not None:
+        chunk_size = as_count(chunk_size, "chunk_size")
     if math.prod(axis.size for axis in arrays) > MOST_NODES:
         raise ValueError(
             f"a grid has at most {MOST_NODES} nodes, got {[axis.size for axis in arrays]}."
@@ -65,7 +65,7 @@ def on_grid(
 
 def as_axes(axes: Sequence[ArrayLike]) -> tuple[Array, ...]:
     """`axes` as vectors of floats of one dtype; `ValueError` if they are not."""
-    arrays = tuple(jnp.asarray(axis) for axis in axes)
+    arrays = tuple(as_array(axis, f"axes[{k}]") for k, axis in enumerate(axes))
     if not arrays:
         raise ValueError("`axes` must hold at least one array, got none.")
     for k, axis in enumerate(arrays):
@@ -76,6 +76,17 @@ def as_axes(axes: Sequence[ArrayLike]) -> tuple[Array, ...]:
     if len({axis.dtype for axis in arrays}) > 1:
         raise ValueError(f"`axes` must have one dtype, got {[str(a.dtype) for a in arrays]}.")
     return tuple(jnp.asarray(axis, axis.dtype) for axis in arrays)
+
+
+def as_table(values: ArrayLike) -> np.ndarray:
+    """Values at nodes in float64; `ValueError` if they are no real numbers."""
+    try:
+        table = np.asarray(values)
+        if np.iscomplexobj(table):
+            raise TypeError(f"dtype {table.dtype}")
+        return table.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`values` must be real numbers, got {values!r:.200}.") from error
 
 
 def increasing_axes(axes: Sequence[ArrayLike], least: int) -> tuple[Array, ...]:
@@ -166,7 +177,7 @@ class GridSpline(eqx.Module):
         from scipy.interpolate import make_interp_spline
 
         arrays = increasing_axes(axes, 4)
-        table = np.asarray(values, np.float64)
+        table = as_table(values)
         shape = tuple(axis.size for axis in arrays)
         if table.shape[: len(shape)] != shape:
             raise ValueError(f"`values` must have shape {shape} + (...), got {table.shape}.")
@@ -182,6 +193,7 @@ class GridSpline(eqx.Module):
         self.knots, self.coefficients = tuple(knots), jnp.asarray(table, arrays[0].dtype)
 
     def __call__(self, z: Point) -> Array:
+        z = as_point(z, "z")
         if z.shape != (len(self.knots),):
             raise ValueError(f"a point must have shape ({len(self.knots)},), got {z.shape}.")
         first, weights = zip(*map(_cubic_splines, self.knots, z), strict=True)

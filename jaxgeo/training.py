@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from jaxgeo import _mesh
+from jaxgeo._files import writing
 
 Model = TypeVar("Model", bound=nnx.Module)
 Objective = Callable[..., jax.Array]
@@ -208,6 +209,7 @@ class Checkpoint:
 
     def __init__(self, directory: Path, mesh: Mesh | None = None):
         self._mesh = mesh
+        self._directory = Path(directory).absolute()
         # orbax would wait for every process, and takes no arrays of one alone
         self._one_of_many = jax.process_count() > 1
         if not _mesh.is_first(mesh):
@@ -217,9 +219,8 @@ class Checkpoint:
                 "of several processes only the first writes checkpoints, and this is process "
                 f"{jax.process_index()}: train over a mesh of all, or without a checkpoint"
             )
-        directory, processes = Path(directory).absolute(), ocp.options.MultiprocessingOptions()
+        processes = ocp.options.MultiprocessingOptions()
         if self._one_of_many:
-            directory.mkdir(parents=True, exist_ok=True)
             processes = ocp.options.MultiprocessingOptions(0, {0}, "jaxgeo")
         options = ocp.CheckpointManagerOptions(
             max_to_keep=1,
@@ -227,7 +228,10 @@ class Checkpoint:
             multiprocessing_options=processes,
             create=not self._one_of_many,
         )
-        self._manager = ocp.CheckpointManager(directory, options=options)
+        with writing(self._directory):
+            if self._one_of_many:
+                self._directory.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def restore(self, state: dict) -> tuple[int, dict]:
         """The number of validations done and the state then; (0, `state`) if there is none."""
@@ -237,11 +241,18 @@ class Checkpoint:
         done = self._manager.latest_step()
         if done is None:
             return 0, state
-        return done, self._manager.restore(done, args=ocp.args.StandardRestore(state))
+        try:
+            return done, self._manager.restore(done, args=ocp.args.StandardRestore(state))
+        except Exception as error:  # of many kinds, by what is missing or damaged
+            raise ValueError(
+                f"the checkpoint in {str(self._directory / str(done))!r} cannot be read, and "
+                f"nothing was written over it: {str(error)[:500]}"
+            ) from error
 
     def save(self, done: int, state: dict) -> None:
         if _mesh.is_first(self._mesh):
-            self._manager.save(done, args=ocp.args.StandardSave(self._plain(state)))
+            with writing(self._directory):
+                self._manager.save(done, args=ocp.args.StandardSave(self._plain(state)))
 
     def _plain(self, state: dict) -> dict:
         host = self._one_of_many or self._mesh is not None

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxgeo._linalg import cholesky
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Scalar, as_point, check_metric
+from jaxgeo._typing import Metric, Scalar, as_count, as_number, as_point, check_metric
 from jaxgeo.distributions.rays import endpoint
 from jaxgeo.geodesics import Relaxation, Shooting, geodesic_bvp
 from jaxgeo.geodesics.flows import flow, geodesic_field
@@ -97,17 +97,15 @@ def brownian_motion(
     bounds = as_domain(domain, z0)
     check_inside(z0, "z0", bounds)
     duration = as_time(time, z0)
-    if n_steps < 1:
-        raise ValueError(f"`n_steps` must be at least 1, got {n_steps}.")
+    n_steps = as_count(n_steps, "n_steps")
     return _walk(metric, z0, duration, n_steps, key, bounds, throw)
 
 
 def as_time(time: ArrayLike, z: Array) -> Scalar:
     """`time` as one number of the dtype of `z`; `ValueError` unless it is positive and finite."""
-    if np.shape(time) != ():
-        raise ValueError(f"`time` must be one number, got shape {np.shape(time)}.")
-    if not isinstance(time, jax.core.Tracer):
-        value = float(time)  # type: ignore[arg-type]
+    number = as_number(time, "time", z.dtype)
+    if not isinstance(number, jax.core.Tracer):
+        value = float(number)
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"`time` must be positive and finite, got {time}.")
     return jnp.asarray(time, z.dtype)

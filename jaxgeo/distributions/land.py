@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxgeo._linalg import HIGHEST, cholesky, solve_lower
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, Scalar, as_point, check_metric
+from jaxgeo._typing import Metric, Point, Scalar, as_count, as_point, check_metric
 from jaxgeo.distributions.brownian import Measure, check_measure
 from jaxgeo.distributions.rays import Ray, endpoint, ray
 from jaxgeo.geodesics import Relaxation, Shooting, geodesic_bvp
@@ -176,8 +176,7 @@ def sample_land(
     >>> bool(abs(jnp.median(jnp.sum(points**2, axis=1)) - 2 * jnp.log(2.0)) < 0.1)
     True
     """
-    if n < 1:
-        raise ValueError(f"`n` must be at least 1, got {n}.")
+    n = as_count(n, "n")
     return _sample(metric, land, n, key, polar_nodes(land.mean, n_radii, n_angles), throw)
 
 
@@ -191,8 +190,7 @@ class PolarNodes(NamedTuple):
 
 def polar_nodes(like: Point, n_radii: int, n_angles: int) -> PolarNodes:
     for name, count in (("n_radii", n_radii), ("n_angles", n_angles)):
-        if count < 4:
-            raise ValueError(f"`{name}` must be at least 4, got {count}.")
+        as_count(count, name, 4)
     d = like.size
     turns = 2 * np.pi * (np.arange(n_angles) + 0.5) / n_angles
     circle = np.stack([np.cos(turns), np.sin(turns)], axis=1)

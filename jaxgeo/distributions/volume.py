@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, Scalar, as_points, check_metric
+from jaxgeo._typing import Metric, Point, Scalar, as_count, as_points, check_metric
 from jaxgeo.geodesics.solution import as_domain, check_inside, first_failure, metric_result
 from jaxgeo.geometry import log_volume_density
 
@@ -114,8 +114,7 @@ def sample_volume(
         ("n_draws", n_draws, 4),
         ("n_warmup", n_warmup, 20),
     ):
-        if count < least:
-            raise ValueError(f"`{name}` must be at least {least}, got {count}.")
+        as_count(count, name, least)
     choose, run = jax.random.split(key)
     begin, bounds = _begin(domain, log_prior, starts, n_chains, choose)
     exponent, limit = (jnp.asarray(x, begin.dtype) for x in (power, max_rhat))

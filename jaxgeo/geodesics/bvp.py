@@ -12,11 +12,21 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._batching import one_by_one
 from jaxgeo._compilation import entry_point
-from jaxgeo._linalg import frozen
+from jaxgeo._linalg import frozen, unit_of
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Scalar, Vector, as_point, check_metric
+from jaxgeo._typing import (
+    Metric,
+    Scalar,
+    Vector,
+    as_array,
+    as_count,
+    as_limit,
+    as_point,
+    check_metric,
+)
 from jaxgeo.geodesics.fixed_point import DRIFT, FixedPoint, iterate
 from jaxgeo.geodesics.relaxation import (
+    RESOLVED,
     SHORTER,
     Diagnostics,
     Relaxation,
@@ -109,11 +119,15 @@ def geodesic_bvp(
 def _as_start(start: ArrayLike | None, z: Array) -> Array | None:
     if start is None:
         return None
-    if np.ndim(start) != 2 or np.shape(start)[0] < 2 or np.shape(start)[1] != z.size:
-        raise ValueError(
-            f"`start` must have shape (n, {z.size}) with n ≥ 2, got {np.shape(start)}."
-        )
-    return jnp.asarray(start, z.dtype)
+    curve = as_array(start, "start")
+    if curve.ndim != 2 or curve.shape[0] < 2 or curve.shape[1] != z.size:
+        raise ValueError(f"`start` must have shape (n, {z.size}) with n ≥ 2, got {curve.shape}.")
+    if jnp.iscomplexobj(curve):
+        raise ValueError(f"`start` must be real, got dtype {curve.dtype}.")
+    if not isinstance(curve, jax.core.Tracer) and not np.all(np.isfinite(curve)):
+        row = int(np.argmin(np.isfinite(curve).all(axis=1)))
+        raise ValueError(f"`start` must be finite, got {np.asarray(curve[row])} in row {row}.")
+    return jnp.asarray(curve, z.dtype)
 
 
 @functools.singledispatch
@@ -124,12 +138,10 @@ def _with_arrays(solver: Any, z: Array) -> Any:
 
 @_with_arrays.register
 def _(solver: Relaxation, z: Array) -> Relaxation:
-    if solver.n_segments < 2:
-        raise ValueError(f"`n_segments` must be at least 2, got {solver.n_segments}.")
-    if solver.n_starts < 1:
-        raise ValueError(f"`n_starts` must be at least 1, got {solver.n_starts}.")
-    limit, rtol = jnp.asarray(solver.max_iterations, jnp.int32), default_rtol(solver.rtol, z.dtype)
-    return Relaxation(solver.n_segments, limit, rtol, solver.n_starts)
+    n_segments = as_count(solver.n_segments, "n_segments", 2)
+    n_starts = as_count(solver.n_starts, "n_starts")
+    limit = as_limit(solver.max_iterations, "max_iterations")
+    return Relaxation(n_segments, limit, default_rtol(solver.rtol, z.dtype), n_starts)
 
 
 @_with_arrays.register
@@ -143,18 +155,17 @@ def _(solver: Shooting, z: Array) -> Shooting:
             default_rtol(None, z.dtype, 0.25),
             is_leaf=lambda r: r is None,
         )
-    limit = jnp.asarray(solver.max_iterations, jnp.int32)
+    limit = as_limit(solver.max_iterations, "max_iterations")
     return Shooting(_with_arrays(coarse, z), limit, default_rtol(solver.rtol, z.dtype))
 
 
 @_with_arrays.register
 def _(solver: FixedPoint, z: Array) -> FixedPoint:
-    if solver.n_nodes < 3:
-        raise ValueError(f"`n_nodes` must be at least 3, got {solver.n_nodes}.")
+    n_nodes = as_count(solver.n_nodes, "n_nodes", 3)
     if not 0 < solver.length_scale < np.inf:
         raise ValueError(f"`length_scale` must be positive, got {solver.length_scale}.")
-    limit, rtol = jnp.asarray(solver.max_iterations, jnp.int32), default_rtol(solver.rtol, z.dtype)
-    return FixedPoint(solver.n_nodes, solver.length_scale, limit, rtol)
+    limit = as_limit(solver.max_iterations, "max_iterations")
+    return FixedPoint(n_nodes, solver.length_scale, limit, default_rtol(solver.rtol, z.dtype))
 
 
 @entry_point
@@ -231,6 +242,12 @@ def _is_of_the_metric(result: Any) -> Bool[Array, ""]:
     return (result == RESULTS.nonfinite) | (result == RESULTS.metric_not_positive_definite)
 
 
+def _of_order_one(metric: Metric, z: Array) -> Metric:
+    """The metric in units in which it is 1 at z: squares of steps neither vanish nor overflow."""
+    unit = unit_of(metric(z))
+    return lambda y: metric(y) / unit
+
+
 class _Relaxed(NamedTuple):
     """The best of the curves so far."""
 
@@ -252,7 +269,7 @@ def _relax_all(
 
     One after another, so that each is spared what cannot make it shorter than the best before.
     """
-
+    metric = _of_order_one(metric, (ends[0] + ends[1]) / 2)
     curves, local = _starts(metric, ends, start, solver), start is not None
 
     def one(curve: Array, rival: Scalar) -> _Relaxed:
@@ -304,8 +321,12 @@ def _(
 ) -> tuple[Float[Array, "n two_d"], _Found]:
     best, shorter = _relax_all(metric, ends, start, domain, solver)
     x = jnp.concatenate([best.x, legendre(best.sweep, best.g)], axis=1)
-    no, any_drift = jnp.zeros((), bool), jnp.full((), jnp.inf, x.dtype)
-    return x, _Found(*best.ended, shorter, no, any_drift)
+    # a polyline whose energy is not that of the curve has stepped over what it should cross
+    unresolved = RESULTS.where(jnp.isfinite(best.energy), RESULTS.successful, RESULTS.not_resolved)
+    result = first_failure(best.ended.result, unresolved)
+    drift = jnp.asarray(RESOLVED, x.dtype)
+    no = jnp.zeros((), bool)
+    return x, _Found(result, best.ended.iterations, shorter, no, drift)
 
 
 @_search.register

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxgeo._linalg import HIGHEST
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Scalar, as_points
+from jaxgeo._typing import Metric, Scalar, as_array, as_count, as_limit, as_points
 from jaxgeo.geodesics.relaxation import default_rtol
 from jaxgeo.geodesics.solution import first_failure, worst
 from jaxgeo.geodesics.statistics import Solver, logs_of, mean_of
@@ -68,9 +68,12 @@ def kmeans(
     **Reference:** Lloyd (1982); Arthur & Vassilvitskii (2007).
     """
     rows = as_points(points, "points")
+    n_clusters = as_count(n_clusters, "n_clusters", 0)
     if not 1 <= n_clusters <= len(rows):
         raise ValueError(f"`n_clusters` must be from 1 to {len(rows)}, got {n_clusters}.")
-    return _lloyd(metric, rows, n_clusters, key, solver, jnp.asarray(max_iterations), throw)
+    return _lloyd(
+        metric, rows, n_clusters, key, solver, as_limit(max_iterations, "max_iterations"), throw
+    )
 
 
 @eqx.filter_jit
@@ -185,7 +188,9 @@ def kmedoids(
 
     **Reference:** Park & Jun (2009), *Expert Syst. Appl.* 36, 3336.
     """
-    matrix = jnp.asarray(distances)
+    matrix = as_array(distances, "distances")
+    if jnp.iscomplexobj(matrix):
+        raise ValueError(f"`distances` must be real, got dtype {matrix.dtype}.")
     if not jnp.issubdtype(matrix.dtype, jnp.floating):
         matrix = matrix.astype(float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -198,10 +203,12 @@ def kmedoids(
             raise ValueError(
                 f"`distances` must be finite numbers ≥ 0, got {numbers[where]} at {where}."
             )
+    n_clusters = as_count(n_clusters, "n_clusters", 0)
     if not 1 <= n_clusters <= len(matrix):
         raise ValueError(f"`n_clusters` must be from 1 to {len(matrix)}, got {n_clusters}.")
-    limit = jnp.asarray(max_iterations)
-    found = _voronoi(matrix**2, n_clusters, jax.random.split(key, n_starts), limit)
+    limit = as_limit(max_iterations, "max_iterations")
+    keys = jax.random.split(key, as_count(n_starts, "n_starts"))
+    found = _voronoi(matrix**2, n_clusters, keys, limit)
     best = jax.tree.map(lambda leaf: leaf[jnp.argmin(found.inertia)], found)
     if throw:
         best = best.result.error_if(best, best.result != RESULTS.successful)

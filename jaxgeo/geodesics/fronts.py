@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._linalg import quadratic_form, safe_sqrt
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, Scalar, as_point, check_metric
+from jaxgeo._typing import Metric, Point, Scalar, as_count, as_limit, as_point, check_metric
 from jaxgeo.geodesics.hopf_lax import Nodes, face_of_cube, reach
 from jaxgeo.geodesics.solution import check_inside, first_failure, is_outside, metric_result
 from jaxgeo.geometry.curves import resample
@@ -112,7 +112,7 @@ def distance_map(
     start = as_point(source, "source")
     grid_axes = _as_axes(axes, start)
     check_inside(start, "source", _box(grid_axes), "the grid's box")
-    return _solve(metric, start, grid_axes, jnp.asarray(max_iterations, jnp.int32), throw)
+    return _solve(metric, start, grid_axes, as_limit(max_iterations, "max_iterations"), throw)
 
 
 def shortest_path(
@@ -146,8 +146,7 @@ def shortest_path(
     """
     end = as_point(target, "target", distance_map.source)
     check_inside(end, "target", _box(distance_map.axes), "the grid's box")
-    if n < 2:
-        raise ValueError(f"`n` must be at least 2, got {n}.")
+    n = as_count(n, "n", 2)
     return _trace(metric, distance_map, end, n)
 
 

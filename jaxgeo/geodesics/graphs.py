@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import KDTree
 
 from jaxgeo._linalg import quadratic_form
-from jaxgeo._typing import Metric, as_point, as_points, check_metric
+from jaxgeo._typing import Metric, as_count, as_point, as_points, check_metric
 from jaxgeo.geodesics.solution import check_inside
 
 CHUNK = 1024
@@ -77,11 +77,9 @@ def graph_path(
     others = as_points(nodes, "nodes", start)
     for name, given in (("z0", start), ("z1", end), ("nodes", others)):
         check_inside(given, name, None)
-    if n_neighbors < 1:
-        raise ValueError(f"`n_neighbors` must be at least 1, got {n_neighbors}.")
+    n_neighbors = as_count(n_neighbors, "n_neighbors")
+    n_points = None if n_points is None else as_count(n_points, "n_points", 2)
     ends = np.stack([start, end])
-    if n_points is not None and n_points < 2:
-        raise ValueError(f"`n_points` must be at least 2, got {n_points}.")
     if np.array_equal(*ends):
         return jnp.asarray(np.repeat(ends[:1], n_points or 2, axis=0))
     # of equal points one: they would be nobody's neighbours but each other's

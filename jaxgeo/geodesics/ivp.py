@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from jaxgeo._compilation import entry_point
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, as_point, check_metric
+from jaxgeo._typing import Metric, Point, as_array, as_count, as_number, as_point, check_metric
 from jaxgeo.geodesics.solution import (
     GeodesicSolution,
     as_domain,
@@ -100,7 +100,8 @@ def geodesic_ivp(
     check_inside(z0, "z0", bounds)
     check_inside(v0, "v0", None)
     times = _as_times(ts, z0)
-    tolerance = jnp.asarray(_tolerance(z0.dtype) if rtol is None else rtol, z0.dtype)
+    tolerance = as_number(_tolerance(z0.dtype) if rtol is None else rtol, "rtol", z0.dtype)
+    max_steps = as_count(max_steps, "max_steps")
     adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
     return _solve(metric, z0, v0, times, bounds, tolerance, max_steps, adjoint, throw)
 
@@ -108,13 +109,17 @@ def geodesic_ivp(
 def _as_times(ts: ArrayLike | None, z0: Array) -> Array:
     if ts is None:
         return jnp.linspace(0, 1, SAVED_POINTS, dtype=z0.dtype)
-    if np.ndim(ts) != 1 or np.size(ts) == 0:
-        raise ValueError(f"`ts` must have shape (n,), got {np.shape(ts)}.")
-    if not isinstance(ts, jax.core.Tracer):
-        times = np.asarray(ts)
-        if not (times[0] >= 0 and times[-1] > 0 and np.all(np.diff(times) > 0)):
-            raise ValueError(f"`ts` must increase from 0 or later, got {times}.")
-    return jnp.asarray(ts, z0.dtype)
+    times = as_array(ts, "ts")
+    if times.ndim != 1 or times.size == 0:
+        raise ValueError(f"`ts` must have shape (n,), got {times.shape}.")
+    if jnp.iscomplexobj(times):
+        raise ValueError(f"`ts` must be real, got dtype {times.dtype}.")
+    times = jnp.asarray(times, z0.dtype)  # in which neighbours may be equal
+    if not isinstance(times, jax.core.Tracer):
+        values = np.asarray(times)
+        if not (values[0] >= 0 and 0 < values[-1] < np.inf and np.all(np.diff(values) > 0)):
+            raise ValueError(f"`ts` must increase from 0 or later, and be finite, got {values}.")
+    return times
 
 
 @entry_point

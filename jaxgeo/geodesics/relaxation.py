@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._linalg import HIGHEST, cholesky, cholesky_solve, quadratic_form, solve_spd
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Scalar
+from jaxgeo._typing import Metric, Scalar, as_number
 from jaxgeo.geodesics.solution import first_failure, metric_result
 
 SMALLEST_STEP = 1e-8
@@ -31,6 +31,9 @@ SHORTER = 1e-3
 
 EXPLORE = 10
 """Iterations after which a curve must be shorter than its rival to be worth more."""
+
+RESOLVED = 0.1
+"""Greatest relative drift of the speed along a polyline that follows its curve."""
 
 SETTLED = 0.1
 """Residual below which the promise of a step inside the trust region is believed."""
@@ -353,4 +356,4 @@ def legendre(sweep: Sweep, g: Float[Array, "n_plus_1 d d"]) -> Float[Array, "n_p
 
 def default_rtol(rtol: ArrayLike | None, dtype: Any, power: float = 0.5) -> Array:
     """`rtol`, or a power of the dtype's epsilon; an array, so that no new value retraces."""
-    return jnp.asarray(float(jnp.finfo(dtype).eps) ** power if rtol is None else rtol, dtype)
+    return as_number(float(jnp.finfo(dtype).eps) ** power if rtol is None else rtol, "rtol", dtype)

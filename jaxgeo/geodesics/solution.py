@@ -11,9 +11,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from jaxgeo._linalg import cholesky, quadratic_form, safe_sqrt
+from jaxgeo._linalg import cholesky, quadratic_form, safe_sqrt, unit_of
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, Scalar, Vector
+from jaxgeo._typing import Metric, Point, Scalar, Vector, as_array
 from jaxgeo.geodesics.flows import flow, geodesic_field
 from jaxgeo.geometry.connection import geodesic_acceleration
 
@@ -73,16 +73,18 @@ def as_domain(domain: ArrayLike | None, z: Array) -> Array | None:
     """`domain` as an array `(d, 2)` of the dtype of `z`; `ValueError` where it is no box."""
     if domain is None:
         return None
-    if np.shape(domain) != (z.size, 2):
+    box = as_array(domain, "domain")
+    if box.shape != (z.size, 2):
         raise ValueError(
-            f"`domain` must have shape ({z.size}, 2), lower and upper bounds, "
-            f"got {np.shape(domain)}."
+            f"`domain` must have shape ({z.size}, 2), lower and upper bounds, got {box.shape}."
         )
-    if not isinstance(domain, jax.core.Tracer):
-        lower, upper = np.asarray(domain).T
+    if jnp.iscomplexobj(box):
+        raise ValueError(f"`domain` must be real, got dtype {box.dtype}.")
+    if not isinstance(box, jax.core.Tracer):
+        lower, upper = np.asarray(box).T
         if not np.all(lower < upper):
-            raise ValueError(f"`domain` must have lower < upper, got {np.asarray(domain)}.")
-    return jnp.asarray(domain, z.dtype)
+            raise ValueError(f"`domain` must have lower < upper, got {np.asarray(box)}.")
+    return jnp.asarray(box, z.dtype)
 
 
 def check_inside(z: Array, name: str, domain: Array | None, box: str = "`domain`") -> None:
@@ -104,18 +106,25 @@ def is_outside(z: Point, domain: Float[Array, "d 2"]) -> Bool[Array, ""]:
 
 
 def metric_result(g: Float[Array, "... d d"], factor: Array | None = None) -> Any:
-    """`successful` if every matrix is finite and positive definite, else which it is not.
+    """`successful` if every matrix is finite, symmetric and positive definite, else
+    `metric_not_positive_definite` or `nonfinite`.
 
     A pivot that rounding alone could have made of its diagonal entry counts as none, so that a
-    matrix of too low a rank does not pass. `factor`: the Cholesky factors, if they are at hand.
+    matrix of too low a rank does not pass; an entry whose inverse is rounded to 0 counts as
+    infinite. `factor`: the Cholesky factors, if they are at hand.
     """
-    finite = jnp.all(jnp.isfinite(g))
+    finite = jnp.all(jnp.abs(g) < 1 / float(jnp.finfo(g.dtype).tiny))
     factor = cholesky(g) if factor is None else factor
     pivots = jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2
     rounding = 4 * g.shape[-1] ** 0.5 * float(jnp.finfo(g.dtype).eps)
-    definite = jnp.all(pivots > rounding * jnp.diagonal(g, axis1=-2, axis2=-1))
+    diagonal = jnp.diagonal(g, axis1=-2, axis2=-1)
+    definite = jnp.all(pivots > rounding * diagonal)
+    # Cholesky's factor is of the lower half, the energy of both
+    root = safe_sqrt(jnp.abs(diagonal))
+    slack = float(jnp.finfo(g.dtype).eps) ** 0.5 * root[..., :, None] * root[..., None, :]
+    definite &= jnp.all(jnp.abs(g - jnp.swapaxes(g, -2, -1)) <= slack)
     failed = RESULTS.where(finite, RESULTS.metric_not_positive_definite, RESULTS.nonfinite)
-    return RESULTS.where(definite, RESULTS.successful, failed)
+    return RESULTS.where(finite & definite, RESULTS.successful, failed)
 
 
 def drift_limit(dtype: Any) -> Scalar:
@@ -153,10 +162,14 @@ def assess(
 ) -> tuple[Any, dict[str, Scalar]]:
     """Judge a curve by its own points: a result, and the statistics that every solution has."""
     g = jax.vmap(metric)(points)
-    squares = jax.vmap(quadratic_form)(g, velocities, velocities)
+    # squares of a velocity of order 1: those of a small one vanish, in float32 from 1e-19 on
+    unit = unit_of(velocities)
+    scaled = velocities / unit
+    squares = jax.vmap(quadratic_form)(g, scaled, scaled)
     finite = jnp.all(jnp.isfinite(points)) & jnp.all(jnp.isfinite(velocities))
+    # velocities are not finite where the metric cannot be inverted, which is the better reason
     result = first_failure(
-        RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite), metric_result(g)
+        metric_result(g), RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite)
     )
     if domain is not None:
         left = jnp.any(jax.vmap(is_outside, in_axes=(0, None))(points, domain))
@@ -167,6 +180,7 @@ def assess(
     still = jax.lax.stop_gradient(speeds)
     at_start = jnp.where(still[0] == 0, 1, still[0])
     energy, length = jnp.trapezoid(squares, ts) / 2, jnp.trapezoid(speeds, ts)
+    energy, length = energy * unit * unit, length * unit
     duration = ts[-1] - ts[0]
     excess = energy - length**2 / (2 * jnp.where(duration == 0, 1, duration))
     acceleration = acceleration or functools.partial(geodesic_acceleration, metric)

@@ -12,10 +12,23 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._linalg import HIGHEST, cholesky, frozen, instantiate, partial_jvp
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, Scalar, as_point, as_points, check_metric
+from jaxgeo._typing import (
+    Metric,
+    Point,
+    Scalar,
+    as_array,
+    as_count,
+    as_point,
+    as_points,
+    check_metric,
+)
 from jaxgeo.geodesics.bvp import Solver, geodesic_bvp
 from jaxgeo.geodesics.relaxation import default_rtol
 from jaxgeo.geodesics.solution import worst
+from jaxgeo.geometry.inner import norm
+
+ROUNDING = 64
+"""Of the coordinates of points near each other: so many epsilons of the pull on their mean."""
 
 MEAN_ITERATIONS = 50
 """Newton steps at most, refused ones included."""
@@ -53,8 +66,7 @@ def pairwise_distances(
     1.3863
     """
     rows = as_points(points, "points")
-    if chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+    chunk_size = as_count(chunk_size, "chunk_size")
     if others is not None:
         columns = as_points(others, "others", rows[0])
         i, j = np.divmod(np.arange(len(rows) * len(columns)), len(columns))
@@ -148,13 +160,17 @@ def frechet_mean(
     if weights is None:
         shares = jnp.full(len(rows), 1 / len(rows), rows.dtype)
     else:
-        if np.shape(weights) != (len(rows),):
-            raise ValueError(f"`weights` must have shape ({len(rows)},), got {np.shape(weights)}.")
-        if not isinstance(weights, jax.core.Tracer) and (
-            np.min(weights) < 0 or not np.sum(weights) > 0
+        given = as_array(weights, "weights")
+        if given.shape != (len(rows),) or jnp.iscomplexobj(given):
+            raise ValueError(
+                f"`weights` must have shape ({len(rows)},), real, got {given.shape} of dtype "
+                f"{given.dtype}."
+            )
+        shares = jnp.asarray(given, rows.dtype)
+        if not isinstance(shares, jax.core.Tracer) and not (
+            np.min(shares) >= 0 and 0 < np.sum(shares) < np.inf
         ):
-            raise ValueError(f"`weights` must be ≥ 0 and not all 0, got {weights}.")
-        shares = jnp.asarray(weights, rows.dtype)
+            raise ValueError(f"`weights` must be ≥ 0, finite and not all 0, got {weights}.")
         shares = shares / jnp.sum(shares)
     centre = jnp.dot(shares, rows, precision=HIGHEST)
     begin = centre if start is None else as_point(start, "start", rows[0])
@@ -188,27 +204,26 @@ def mean_of(
     fixed = jax.lax.stop_gradient((points, weights))
     still = frozen(g)
 
-    def evaluate(x: Array) -> tuple[Array, Array, Array, Any]:
-        """Newton's step, the objective, the relative size of the pull, how the logs went."""
+    def evaluate(x: Array) -> tuple[Array, Array, Array, Array, Any]:
+        """Newton's step, the objective, the relative size of the pull, what rounding of the
+        coordinates alone makes of it, how the logs went."""
         slope, (force, objective, result) = jax.jacfwd(
             lambda y: pull(still, *fixed, y), has_aux=True
         )(x)
-        size = jnp.sqrt(force @ still(x) @ force)
+        size, reach = norm(still, x, force), norm(still, x, x)
         spread = jnp.sqrt(objective)
-        return (
-            -jnp.linalg.solve(slope, force),
-            objective,
-            size / jnp.where(spread == 0, 1, spread),
-            result,
-        )
+        spread = jnp.where(spread == 0, 1, spread)
+        rounding = ROUNDING * float(jnp.finfo(x.dtype).eps) * reach
+        step = -jnp.linalg.solve(slope, force)
+        return step, objective, size / spread, rounding / spread, result
 
     def body(state: _Mean) -> _Mean:
         x = state.x + state.size * state.step
-        step, objective, residual, logs = evaluate(x)
+        step, objective, residual, rounding, logs = evaluate(x)
         slack = 64 * jnp.finfo(x.dtype).eps * jnp.abs(state.objective)
         healthy = (logs == RESULTS.successful) & jnp.all(jnp.isfinite(step))
         accept = healthy & (objective <= state.objective + slack)
-        converged = accept & (residual <= rtol)
+        converged = accept & (residual <= jnp.maximum(rtol, rounding))
         size = jnp.where(accept, jnp.ones_like(state.size), state.size / 2)
         first = state.iterations == 0
         failed = ~accept & (first | (size < 1e-6))

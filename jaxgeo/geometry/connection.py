@@ -9,11 +9,20 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST, quadratic_form, solve_spd
-from jaxgeo._typing import Metric, Point, Potential, Vector, as_point
+from jaxgeo._typing import (
+    Metric,
+    Point,
+    Potential,
+    Vector,
+    as_number,
+    as_point,
+    matrix_at,
+    number_at,
+)
 from jaxgeo.metrics import HessianMetric, KernelMetric, PullbackMetric, ReparametrizedMetric
 
 
-def christoffel_first(metric: Metric, z: Point) -> Float[Array, "d d d"]:
+def christoffel_first(metric: Metric, z: ArrayLike) -> Float[Array, "d d d"]:
     r"""Christoffel symbols of the first kind, $\Gamma_{kij}$.
 
     $$ \Gamma_{kij} = \tfrac12(\partial_i g_{jk} + \partial_j g_{ik} - \partial_k g_{ij}) $$
@@ -35,14 +44,15 @@ def christoffel_first(metric: Metric, z: Point) -> Float[Array, "d d d"]:
 
     **Reference:** do Carmo (1992), *Riemannian Geometry*, ch. 2, eq. 10.
     """
+    z = as_point(z, "z")
     if isinstance(metric, HessianMetric):
         return third_derivative(metric.potential, z) / 2
-    dg = jax.jacfwd(metric)(z)  # [i, j, k] = ∂ₖgᵢⱼ
+    dg = jax.jacfwd(functools.partial(matrix_at, metric))(z)  # [i, j, k] = ∂ₖgᵢⱼ
     di, dk = jnp.swapaxes(dg, 1, 2), jnp.transpose(dg, (2, 0, 1))  # ∂ᵢgₖⱼ and ∂ₖgᵢⱼ at [k, i, j]
     return (di + dg - dk) / 2
 
 
-def christoffel(metric: Metric, z: Point) -> Float[Array, "d d d"]:
+def christoffel(metric: Metric, z: ArrayLike) -> Float[Array, "d d d"]:
     r"""Christoffel symbols of the second kind, $\Gamma^k{}_{ij}$.
 
     $$ \Gamma^k{}_{ij} = g^{kl}\,\Gamma_{lij} $$
@@ -65,14 +75,15 @@ def christoffel(metric: Metric, z: Point) -> Float[Array, "d d d"]:
 
     **Reference:** do Carmo (1992), ch. 2, eq. 10.
     """
+    z = as_point(z, "z")
     d = z.size
     first = christoffel_first(metric, z).reshape(d, d * d)
-    return solve_spd(metric(z), first).reshape(d, d, d)
+    return solve_spd(matrix_at(metric, z), first).reshape(d, d, d)
 
 
 def third_derivative(potential: Potential, z: Point) -> Float[Array, "d d d"]:
     """∂ᵢ∂ⱼ∂ₖψ, symmetric but for rounding."""
-    return jax.jacfwd(jax.jacfwd(jax.grad(potential)))(z)
+    return jax.jacfwd(jax.jacfwd(jax.grad(functools.partial(number_at, potential))))(z)
 
 
 def alpha_christoffel(
@@ -101,13 +112,13 @@ def alpha_christoffel(
     """  # noqa: E501
     theta = as_point(theta, "theta")
     d = theta.size
-    first = (1 - jnp.asarray(alpha, theta.dtype)) / 2 * third_derivative(potential, theta)
+    first = (1 - as_number(alpha, "alpha", theta.dtype)) / 2 * third_derivative(potential, theta)
     raised = solve_spd(HessianMetric(potential)(theta), first.reshape(d, d * d))
     return raised.reshape(d, d, d)
 
 
 def covariant_derivative(
-    metric: Metric, field: Callable[[Point], Vector], z: Point
+    metric: Metric, field: Callable[[Point], Vector], z: ArrayLike
 ) -> Float[Array, "d d"]:
     r"""The covariant derivative of a vector field, $\nabla_i V^k$.
 
@@ -131,13 +142,15 @@ def covariant_derivative(
 
     **Reference:** do Carmo (1992), ch. 2, prop. 2.2.
     """
-    value, derivative = field(z), jax.jacfwd(field)(z)
+    z = as_point(z, "z")
+    value = as_point(field(z), "field", z)
+    derivative = jax.jacfwd(field)(z)
     # the acceleration −Γ(v, v) is quadratic in v, so its derivative in v is −2Γ(v, ·)
     turn = jax.jacfwd(lambda v: geodesic_acceleration(metric, z, v))(value)
     return derivative - turn / 2
 
 
-def geodesic_acceleration(metric: Metric, z: Point, v: Vector) -> Vector:
+def geodesic_acceleration(metric: Metric, z: ArrayLike, v: ArrayLike) -> Vector:
     r"""The acceleration of the geodesic through z with velocity v, $-\Gamma^k{}_{ij}v^iv^j$.
 
     $$ g\,a = \tfrac12\,\partial(v^\top g\,v) - (\partial_v g)\,v $$
@@ -163,12 +176,13 @@ def geodesic_acceleration(metric: Metric, z: Point, v: Vector) -> Vector:
     **Reference:** Arvanitidis, Hansen & Hauberg (2018), *Latent space oddity*, eq. 7, without its
     d³ tensor.
     """
-    return _acceleration(metric, z, v)
+    z = as_point(z, "z")
+    return _acceleration(metric, z, as_point(v, "v", z))
 
 
 @functools.singledispatch
 def _acceleration(metric: Metric, z: Point, v: Vector) -> Vector:
-    g, dg_v = jax.jvp(metric, (z,), (v,))
+    g, dg_v = jax.jvp(functools.partial(matrix_at, metric), (z,), (v,))
     gradient = jax.grad(lambda y: quadratic_form(metric(y), v, v))(z)
     return solve_spd(g, gradient / 2 - jnp.dot(dg_v, v, precision=HIGHEST))
 

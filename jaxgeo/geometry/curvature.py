@@ -5,15 +5,16 @@ $R(\partial_k, \partial_l)\,\partial_j = R^i{}_{jkl}\,\partial_i$.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST, quadratic_form, solve_spd
-from jaxgeo._typing import Metric, Point, Scalar, Vector
+from jaxgeo._typing import Metric, Point, Scalar, as_point, matrix_at
 from jaxgeo.geometry.connection import christoffel, third_derivative
 from jaxgeo.metrics import HessianMetric
 
 
-def riemann(metric: Metric, z: Point) -> Float[Array, "d d d d"]:
+def riemann(metric: Metric, z: ArrayLike) -> Float[Array, "d d d d"]:
     r"""The Riemann curvature tensor, $R^i{}_{jkl}$.
 
     $$ R^i{}_{jkl} = \partial_k\Gamma^i{}_{lj} - \partial_l\Gamma^i{}_{kj}
@@ -39,6 +40,7 @@ def riemann(metric: Metric, z: Point) -> Float[Array, "d d d d"]:
     **Reference:** Lee (2018), *Introduction to Riemannian Manifolds*, prop. 7.4; for Hessian
     metrics Shima (2007), *The Geometry of Hessian Structures*, prop. 2.3.
     """
+    z = as_point(z, "z")
     if isinstance(metric, HessianMetric):
         return _hessian_riemann(metric, z)
     gamma = christoffel(metric, z)
@@ -56,7 +58,7 @@ def _hessian_riemann(metric: HessianMetric, z: Point) -> Float[Array, "d d d d"]
     return (product - jnp.swapaxes(product, 2, 3)) / 4
 
 
-def ricci(metric: Metric, z: Point) -> Float[Array, "d d"]:
+def ricci(metric: Metric, z: ArrayLike) -> Float[Array, "d d"]:
     r"""The Ricci tensor, $R_{jl} = R^i{}_{jil}$.
 
     **Arguments:** `metric`; `z`, a point `(d,)`.
@@ -74,7 +76,7 @@ def ricci(metric: Metric, z: Point) -> Float[Array, "d d"]:
     return jnp.trace(riemann(metric, z), axis1=0, axis2=2)
 
 
-def scalar_curvature(metric: Metric, z: Point) -> Scalar:
+def scalar_curvature(metric: Metric, z: ArrayLike) -> Scalar:
     r"""The scalar curvature, $g^{jl}R_{jl}$: twice the Gaussian curvature of a surface.
 
     **Arguments:** `metric`; `z`, a point `(d,)`.
@@ -89,10 +91,11 @@ def scalar_curvature(metric: Metric, z: Point) -> Scalar:
     >>> round(scalar_curvature(half_plane_metric, jnp.array([0.0, 2.0])).item(), 6)
     -2.0
     """
-    return jnp.trace(solve_spd(metric(z), ricci(metric, z)))
+    z = as_point(z, "z")
+    return jnp.trace(solve_spd(matrix_at(metric, z), ricci(metric, z)))
 
 
-def sectional_curvature(metric: Metric, z: Point, u: Vector, v: Vector) -> Scalar:
+def sectional_curvature(metric: Metric, z: ArrayLike, u: ArrayLike, v: ArrayLike) -> Scalar:
     r"""The Gaussian curvature of the geodesic surface spanned by u and v.
 
     $$ K = \frac{g(R(u,v)v,\,u)}{g(u,u)\,g(v,v) - g(u,v)^2} $$
@@ -110,7 +113,9 @@ def sectional_curvature(metric: Metric, z: Point, u: Vector, v: Vector) -> Scala
     >>> round(sectional_curvature(half_plane_metric, jnp.array([0.0, 2.0]), e[0], e[1]).item(), 6)
     -1.0
     """
-    g = metric(z)
+    z = as_point(z, "z")
+    u, v = as_point(u, "u", z), as_point(v, "v", z)
+    g = matrix_at(metric, z)
     turned = jnp.einsum("ijkl,j,k,l->i", riemann(metric, z), v, u, v, precision=HIGHEST)
     area = quadratic_form(g, u, u) * quadratic_form(g, v, v) - quadratic_form(g, u, v) ** 2
     return quadratic_form(g, u, turned) / area

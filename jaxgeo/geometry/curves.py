@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxgeo._linalg import quadratic_form, safe_sqrt
-from jaxgeo._typing import Metric, Scalar
+from jaxgeo._linalg import quadratic_form, safe_sqrt, unit_of
+from jaxgeo._typing import Metric, Scalar, as_array, as_count, matrix_at
 
 
 def _as_curve(points: ArrayLike) -> Float[Array, "n d"]:
-    curve = jnp.asarray(points)
-    if curve.ndim != 2 or curve.shape[0] < 2:
+    curve = as_array(points, "points")
+    if curve.ndim != 2 or curve.shape[0] < 2 or curve.shape[1] == 0:
         raise ValueError(f"`points` must have shape (n, d) with n ≥ 2, got {curve.shape}.")
     if not jnp.issubdtype(curve.dtype, jnp.floating):
         raise ValueError(f"`points` must hold floats, got dtype {curve.dtype}.")
@@ -25,8 +25,19 @@ def _as_curve(points: ArrayLike) -> Float[Array, "n d"]:
 
 def _squared_steps(metric: Metric, curve: Float[Array, "n d"]) -> Float[Array, " n_minus_1"]:
     """Δᵀ g(midpoint) Δ of every segment."""
+    return _squares(metric, (curve[1:] + curve[:-1]) / 2, jnp.diff(curve, axis=0))
+
+
+def _squares(metric: Metric, places: Array, steps: Array) -> Float[Array, " n"]:
+    return jax.vmap(lambda z, u: quadratic_form(matrix_at(metric, z), u, u))(places, steps)
+
+
+def _lengths(metric: Metric, curve: Float[Array, "n d"]) -> Float[Array, " n_minus_1"]:
+    """√(Δᵀ g(midpoint) Δ) of every segment, of steps so small or large that squares of them have
+    no number as well."""
     middle, step = (curve[1:] + curve[:-1]) / 2, jnp.diff(curve, axis=0)
-    return jax.vmap(lambda m, u: quadratic_form(metric(m), u, u))(middle, step)
+    unit = unit_of(step)
+    return unit * safe_sqrt(_squares(metric, middle, step / unit))
 
 
 def length(metric: Metric, points: ArrayLike) -> Scalar:
@@ -48,7 +59,7 @@ def length(metric: Metric, points: ArrayLike) -> Scalar:
     >>> length(euclidean_metric, jnp.array([[0.0, 0.0], [3.0, 4.0]])).item()
     5.0
     """
-    return jnp.sum(safe_sqrt(_squared_steps(metric, _as_curve(points))))
+    return jnp.sum(_lengths(metric, _as_curve(points)))
 
 
 def energy(metric: Metric, points: ArrayLike) -> Scalar:
@@ -93,9 +104,8 @@ def resample(metric: Metric, points: ArrayLike, n: int) -> Float[Array, "n d"]:
     [0.0, 2.0, 4.0]
     """
     curve = _as_curve(points)
-    if n < 2:
-        raise ValueError(f"`n` must be at least 2, got {n}.")
-    steps = safe_sqrt(_squared_steps(metric, curve))
+    n = as_count(n, "n", 2)
+    steps = _lengths(metric, curve)
     total = jnp.sum(steps)
     # a curve that stays at one point has no length to divide: any parameter will do
     steps = jnp.where(total == 0, jnp.ones_like(steps), steps)

@@ -5,18 +5,18 @@ the expectation parameters, in which mixture geodesics are straight. (method.md 
 write η for θ and μ for η.)
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgeo._linalg import HIGHEST, instantiate, partial_jvp, solve_spd
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Point, Potential, Scalar, as_point
+from jaxgeo._typing import Point, Potential, Scalar, as_array, as_point, number_at
 from jaxgeo.metrics import HessianMetric
 
 MAX_ITERATIONS = 100
@@ -38,7 +38,7 @@ def expectation_parameters(potential: Potential, theta: ArrayLike) -> Point:
 
     **Reference:** Amari & Nagaoka (2000), eq. 3.32.
     """
-    return jax.grad(potential)(as_point(theta, "theta"))
+    return _slope(potential)(as_point(theta, "theta"))
 
 
 def bregman_divergence(potential: Potential, theta: ArrayLike, theta_ref: ArrayLike) -> Scalar:
@@ -64,7 +64,7 @@ def bregman_divergence(potential: Potential, theta: ArrayLike, theta_ref: ArrayL
     """  # noqa: E501
     theta = as_point(theta, "theta")
     theta_ref = as_point(theta_ref, "theta_ref", theta)
-    value, slope = jax.value_and_grad(potential)(theta_ref)
+    value, slope = jax.value_and_grad(functools.partial(number_at, potential))(theta_ref)
     return potential(theta) - value - jnp.dot(slope, theta - theta_ref, precision=HIGHEST)
 
 
@@ -164,7 +164,7 @@ def symmetrized_divergence(potential: Potential, a: ArrayLike, b: ArrayLike) -> 
     """
     a = as_point(a, "a")
     b = as_point(b, "b", a)
-    slope = jax.grad(potential)
+    slope = _slope(potential)
     return jnp.dot(b - a, slope(b) - slope(a), precision=HIGHEST)
 
 
@@ -216,7 +216,7 @@ def mixture_geodesic(
     a = as_point(a, "a")
     b = as_point(b, "b", a)
     times = _as_times(ts, a)
-    slope = jax.grad(potential)
+    slope = _slope(potential)
     etas = _straight(slope(a), slope(b), times)
 
     def advance(theta: Array, eta: Array) -> tuple[Array, tuple[Array, Any]]:
@@ -231,10 +231,18 @@ def mixture_geodesic(
     return thetas
 
 
+def _slope(potential: Potential) -> Any:
+    """∇ψ."""
+    return jax.grad(functools.partial(number_at, potential))
+
+
 def _as_times(ts: ArrayLike, like: Array) -> Array:
-    if np.ndim(ts) != 1:
-        raise ValueError(f"`ts` must have shape (n,), got {np.shape(ts)}.")
-    return jnp.asarray(ts, like.dtype)
+    times = as_array(ts, "ts")
+    if times.ndim != 1 or times.size == 0:
+        raise ValueError(f"`ts` must have shape (n,), got {times.shape}.")
+    if jnp.iscomplexobj(times):
+        raise ValueError(f"`ts` must be real, got dtype {times.dtype}.")
+    return jnp.asarray(times, like.dtype)
 
 
 def _straight(a: Array, b: Array, ts: Array) -> Array:
@@ -255,7 +263,7 @@ class _State(NamedTuple):
 
 def _invert(potential: Potential, eta: Array, start: Array) -> tuple[Array, Any]:
     """θ with ∇ψ(θ) = η, NaN where none was found, and how the search ended."""
-    slope = eqx.filter_closure_convert(lambda x: jax.grad(potential)(x), start)
+    slope = eqx.filter_closure_convert(_slope(potential), start)
     dynamic, static = eqx.partition(potential, eqx.is_inexact_array)
     frozen = eqx.combine(jax.lax.stop_gradient(dynamic), static)
     theta, result = _minimise(frozen, jax.lax.stop_gradient(eta), jax.lax.stop_gradient(start))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxgeo._typing import Point
+from jaxgeo._typing import Point, as_array, as_point, check_finite
 from jaxgeo.metrics.kernel import _positive
 
 
@@ -50,15 +50,17 @@ class LocallyAdaptiveMetric(eqx.Module):
     floor: Float[Array, ""]
 
     def __init__(self, data: ArrayLike, *, bandwidth: ArrayLike, floor: ArrayLike) -> None:
-        self.data = jnp.asarray(data)
+        self.data = as_array(data, "data")
         if self.data.ndim != 2 or 0 in self.data.shape:
             raise ValueError(f"`data` must have shape (N, m), got {self.data.shape}.")
         if not jnp.issubdtype(self.data.dtype, jnp.floating):
             raise ValueError(f"`data` must hold floats, got dtype {self.data.dtype}.")
+        check_finite(self.data, "data")
         self.bandwidth = _positive(bandwidth, "bandwidth", self.data.dtype)
         self.floor = _positive(floor, "floor", self.data.dtype)
 
     def __call__(self, x: Point) -> Float[Array, "m m"]:
+        x = as_point(x, "x", self.data[0])
         squares = (self.data - x[None, :]) ** 2
         weights = jnp.exp(-jnp.sum(squares, axis=1) / (2 * self.bandwidth**2))
         return jnp.diag(1 / (jnp.sum(weights[:, None] * squares, axis=0) + self.floor))

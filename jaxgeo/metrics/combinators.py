@@ -9,7 +9,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxgeo._linalg import HIGHEST
-from jaxgeo._typing import Chart, Metric, Point, Potential
+from jaxgeo._typing import (
+    Chart,
+    Metric,
+    Point,
+    Potential,
+    as_array,
+    as_point,
+    matrix_at,
+    vector_at,
+)
 
 
 @final
@@ -45,8 +54,10 @@ class ReparametrizedMetric(eqx.Module):
     chart: Chart
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
-        jacobian = jax.jacfwd(self.chart)(z)
-        lowered = jnp.dot(self.metric(self.chart(z)), jacobian, precision=HIGHEST)
+        z = as_point(z, "z")
+        jacobian = jax.jacfwd(lambda y: vector_at(self.chart, y, "chart"))(z)
+        g = matrix_at(self.metric, self.chart(z))
+        lowered = jnp.dot(g, jacobian, precision=HIGHEST)
         g = jnp.dot(jacobian.T, lowered, precision=HIGHEST)
         return (g + g.T) / 2
 
@@ -81,12 +92,15 @@ class RegularizedMetric(eqx.Module):
 
     def __init__(self, metric: Metric, eps: ArrayLike) -> None:
         self.metric = metric
-        self.eps = jnp.asarray(eps)
+        self.eps = as_array(eps, "eps")
         if self.eps.ndim != 0 or not jnp.issubdtype(self.eps.dtype, jnp.floating):
             raise ValueError(f"`eps` must be one floating-point number, got {eps}.")
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
-        return self.metric(z) + self.eps.astype(z.dtype) * jnp.eye(z.size, dtype=z.dtype)
+        z = as_point(z, "z")
+        return matrix_at(self.metric, z) + self.eps.astype(z.dtype) * jnp.eye(
+            z.size, dtype=z.dtype
+        )
 
 
 @final
@@ -120,7 +134,8 @@ class ConformalMetric(eqx.Module):
     log_scale: Potential
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
-        return jnp.exp(2 * self.log_scale(z)) * self.metric(z)
+        z = as_point(z, "z")
+        return jnp.exp(2 * self.log_scale(z)) * matrix_at(self.metric, z)
 
 
 @final
@@ -153,7 +168,8 @@ class SumMetric(eqx.Module):
             raise ValueError("`metrics` must hold at least one metric, got none.")
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
-        first, *others = (metric(z) for metric in self.metrics)
+        z = as_point(z, "z")
+        first, *others = (matrix_at(metric, z) for metric in self.metrics)
         return sum(others, start=first)
 
 
@@ -197,9 +213,12 @@ class ProductMetric(eqx.Module):
             )
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
+        z = as_point(z, "z")
         if z.size != sum(self.dims):
             raise ValueError(f"`dims` {self.dims} do not add up to the {z.size} coordinates of z.")
         cuts = [sum(self.dims[: k + 1]) for k in range(len(self.dims) - 1)]
         parts = jnp.split(z, cuts)
-        blocks = [metric(part) for metric, part in zip(self.metrics, parts, strict=True)]
+        blocks = [
+            matrix_at(metric, part) for metric, part in zip(self.metrics, parts, strict=True)
+        ]
         return jax.scipy.linalg.block_diag(*blocks)

@@ -1,12 +1,13 @@
 """The metric of a potential."""
 
+import functools
 from typing import final
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from jaxgeo._typing import Point, Potential
+from jaxgeo._typing import Point, Potential, as_point, number_at
 
 
 @final
@@ -41,5 +42,6 @@ class HessianMetric(eqx.Module):
     potential: Potential
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
-        hessian = jax.jacfwd(jax.grad(self.potential))(z)
+        z = as_point(z, "z")
+        hessian = jax.jacfwd(jax.grad(functools.partial(number_at, self.potential)))(z)
         return (hessian + hessian.T) / 2  # forward over reverse is symmetric only to rounding

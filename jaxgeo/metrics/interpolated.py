@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST
-from jaxgeo._typing import Point
-from jaxgeo.grids import GridSpline, as_axes
+from jaxgeo._typing import Point, as_point
+from jaxgeo.grids import GridSpline, as_axes, as_table
 
 
 @final
@@ -50,13 +50,14 @@ class InterpolatedMetric(eqx.Module):
 
     def __init__(self, axes: Sequence[ArrayLike], values: ArrayLike) -> None:
         arrays = as_axes(axes)
-        g = np.asarray(values, np.float64)
+        g = as_table(values)
         shape = (*(axis.size for axis in arrays), len(arrays), len(arrays))
         if g.shape != shape:
             raise ValueError(f"`values` must have shape {shape}, got {g.shape}.")
         self.entries = GridSpline(arrays, _factors(arrays, g))
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
+        z = as_point(z, "z")
         d = z.size
         diagonal, below = jnp.split(self.entries(z), [d])
         factor = jnp.eye(d, dtype=z.dtype).at[jnp.tril_indices(d, -1)].set(below)

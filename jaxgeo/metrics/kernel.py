@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST, cholesky, solve_lower
-from jaxgeo._typing import Metric, Point, Scalar
+from jaxgeo._typing import Metric, Point, Scalar, as_array, as_number, as_point, check_finite
 
 Normalize = Literal["sum", "mean"]
 Kernel = Literal["gaussian", "cauchy"]
@@ -75,16 +75,18 @@ class KernelMetric(eqx.Module):
         normalize: Normalize = "sum",
         kernel: Kernel = "gaussian",
     ) -> None:
-        self.centroids = jnp.asarray(centroids)
+        self.centroids = as_array(centroids, "centroids")
         if self.centroids.ndim != 2 or 0 in self.centroids.shape:
             raise ValueError(f"`centroids` must have shape (N, d), got {self.centroids.shape}.")
         n, d = self.centroids.shape
         dtype = self.centroids.dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"`centroids` must hold floats, got dtype {dtype}.")
-        self.factors = None if factors is None else jnp.asarray(factors, dtype)
+        self.factors = None if factors is None else as_array(factors, "factors").astype(dtype)
         if self.factors is not None and self.factors.shape != (n, d, d):
             raise ValueError(f"`factors` must have shape {(n, d, d)}, got {self.factors.shape}.")
+        check_finite(self.centroids, "centroids")
+        check_finite(self.factors, "factors")
         self.temperature = _positive(temperature, "temperature", dtype)
         self.regularization = _positive(regularization, "regularization", dtype)
         self.normalize, self.kernel = normalize, kernel
@@ -107,9 +109,11 @@ class KernelMetric(eqx.Module):
 
     def cometric(self, z: Point) -> Float[Array, "d d"]:
         """g⁻¹, which needs no inversion."""
+        z = as_point(z, "z", self.centroids[0])
         return self._kernels(z) + self.regularization * jnp.eye(z.size, dtype=z.dtype)
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
+        z = as_point(z, "z")
         inverse = solve_lower(cholesky(self.cometric(z)), jnp.eye(z.size, dtype=z.dtype))
         return jnp.dot(inverse.T, inverse, precision=HIGHEST)
 
@@ -150,9 +154,8 @@ def warn_off_support(metric: Metric, *points: Array) -> None:
 
 
 def _positive(value: ArrayLike, name: str, dtype: jnp.dtype) -> Float[Array, ""]:
-    number = jnp.asarray(value, dtype)
-    if number.ndim != 0:
-        raise ValueError(f"`{name}` must be one number, got shape {number.shape}.")
+    number = as_number(value, name, dtype)
     if not isinstance(number, jax.core.Tracer) and not number > 0:
         raise ValueError(f"`{name}` must be positive, got {value}.")
+    check_finite(number, name)
     return number

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST
-from jaxgeo._typing import Point
+from jaxgeo._typing import Point, as_point
 from jaxgeo.likelihoods import Likelihood
 from jaxgeo.metrics.pullback import PullbackMetric
 
@@ -55,6 +55,7 @@ class FisherPullbackMetric(eqx.Module):
     likelihood: Likelihood
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
+        z = as_point(z, "z")
         parameters, push = jax.linearize(lambda y: self.decoder(y), z)
 
         def root(e: Array) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgeo._linalg import HIGHEST
-from jaxgeo._typing import Chart, Metric, Point
+from jaxgeo._typing import Chart, Metric, Point, as_point, matrix_at, vector_at
 
 
 @final
@@ -44,9 +44,10 @@ class PullbackMetric(eqx.Module):
     ambient: Metric | None = None
 
     def __call__(self, z: Point) -> Float[Array, "d d"]:
-        jacobian = jax.jacfwd(self.f)(z)
+        z = as_point(z, "z")
+        jacobian = jax.jacfwd(lambda y: vector_at(self.f, y, "f"))(z)
         if self.ambient is None:
             return jnp.dot(jacobian.T, jacobian, precision=HIGHEST)
-        lowered = jnp.dot(self.ambient(self.f(z)), jacobian, precision=HIGHEST)
+        lowered = jnp.dot(matrix_at(self.ambient, self.f(z)), jacobian, precision=HIGHEST)
         g = jnp.dot(jacobian.T, lowered, precision=HIGHEST)
         return (g + g.T) / 2

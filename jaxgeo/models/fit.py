@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxgeo._files import claim, fingerprint
 from jaxgeo._results import RESULTS
+from jaxgeo._typing import as_array, as_count
 from jaxgeo.models.diffusion import DiffusionModel
 from jaxgeo.models.hvae import HVAE, RHVAE
 from jaxgeo.models.objectives import (
@@ -62,7 +63,7 @@ def fit(
     learning_rate: float = 1e-3,
     every: int = 250,
     patience: int = 8,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool = True,
     throw: bool = True,
 ) -> ModelFit:
@@ -93,7 +94,7 @@ def fit(
     Hamiltonian models `n_leapfrog` + 1 gradients of the decoder beside, and their gradients; for
     a diffusion model one denoising.
     """
-    data = jnp.asarray(samples)
+    data = as_array(samples, "samples")
     if data.ndim < 2 or len(data) < 2:
         raise ValueError(f"`samples` must have shape (n, ...), n ≥ 2, got {data.shape}.")
     if isinstance(model, DiffusionModel) and data.shape[1:] != model.shape:
@@ -102,7 +103,7 @@ def fit(
     if held_out is None:
         data, unseen = held_apart(data, key_split)
     else:
-        unseen = jnp.asarray(held_out)
+        unseen = as_array(held_out, "held_out")
         if unseen.shape[1:] != data.shape[1:]:
             raise ValueError(
                 f"`held_out` must hold samples of shape {data.shape[1:]}, got {unseen.shape[1:]}."
@@ -143,15 +144,15 @@ def train(
     key: Array,
     schedule: Schedule,
     settings: Any,
-    checkpoint: Path | None,
+    checkpoint: str | Path | None,
     throw: bool,
     **shown: Any,
 ) -> ModelFit:
     """`minimize` a random loss over rows of `data`. The checkpoint belongs to these arrays, the
     model as it is, the schedule, and whatever else `settings` name."""
     for name in ("steps", "batch_size", "every"):
-        if getattr(schedule, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {getattr(schedule, name)}.")
+        as_count(getattr(schedule, name), name)
+    checkpoint = None if checkpoint is None else Path(checkpoint)
     arrays = map(np.asarray, jax.tree.leaves((data, unseen, jax.random.key_data(key), model)))
     claim(checkpoint, fingerprint(*arrays, schedule=schedule, settings=repr(settings)))
     trained, trace = minimize(

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from jaxgeo._linalg import logdet_spd, partial_jvp, quadratic_form
 from jaxgeo._results import RESULTS
-from jaxgeo._typing import Metric, Point, Scalar, Vector, as_point, check_metric
+from jaxgeo._typing import Metric, Point, Scalar, Vector, as_count, as_point, check_metric
 from jaxgeo.geodesics.solution import first_failure, metric_result
 
 GOLDEN = (5**0.5 - 1) / 2
@@ -80,8 +80,7 @@ def critical_point(
     """
     start = as_point(start, "start")
     end = as_point(end, "end", start)
-    if n_scan < 4:
-        raise ValueError(f"`n_scan` must be at least 4, got {n_scan}.")
+    n_scan = as_count(n_scan, "n_scan", 4)
     if not isinstance(start + end, jax.core.Tracer) and np.array_equal(start, end):
         raise ValueError(f"`start` and `end` must differ, got {start} for both.")
     if direction is not None and not callable(direction):

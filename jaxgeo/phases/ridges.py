@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 from scipy.interpolate import RectBivariateSpline, RegularGridInterpolator
 
+from jaxgeo._typing import as_count
 from jaxgeo.phases.chains import chains, grid_edges, points_of_cells
 
 REACH = 0.05
@@ -73,8 +74,7 @@ def ridges(
     Lorensen & Cline (1987).
     """
     surface = _Surface(axes, values)
-    if refine < 1:
-        raise ValueError(f"`refine` must be at least 1, got {refine}.")
+    refine = as_count(refine, "refine")
     nodes = [_off_nodes(len(axis), refine) for axis in surface.axes]
     points, cells = _crossings(surface, *nodes)
     reach = 0.25 * min(np.diff(axis).max() for axis in nodes)

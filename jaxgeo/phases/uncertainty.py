@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxgeo._typing import as_count
 from jaxgeo.grids import CHUNK
 from jaxgeo.phases.bisection import Label, check_label
 from jaxgeo.phases.slopes import fit_slope
@@ -100,8 +101,7 @@ def uncertainty_dimension(
     """
     box = _as_box(domain)
     check_label(label, box[:, 0])
-    if n < 1:
-        raise ValueError(f"`n` must be at least 1, got {n}.")
+    n = as_count(n, "n")
     lower, upper = np.asarray(box).astype(float).T
     shortest = LAST * resolution(float(np.abs([lower, upper]).max()), box.dtype)
     if steps is None:

@@ -14,7 +14,7 @@ from scipy.stats import qmc
 from tqdm.auto import tqdm
 
 from jaxgeo import _mesh
-from jaxgeo._files import write_npz
+from jaxgeo._files import load_npz, write_npz
 from jaxgeo.reconstruction.summaries import summary_for
 
 MINIMUM_SAMPLES = 128
@@ -169,7 +169,7 @@ def stream_samples(
         file = directory / f"samples-{start:09d}.npz" if directory else None
         stored = None
         if file and start and not keep_samples:
-            stored = _mesh.by_first(mesh, functools.partial(_stored_features, file))
+            stored = _mesh.by_first(mesh, functools.partial(_stored_features, file, rows))
         if stored is not None:
             pools.append((stored,))
         else:
@@ -199,11 +199,17 @@ def _draw(simulator, key, parameters, domain, mesh) -> np.ndarray:
     return check_samples_of_simulator(simulator(key, parameters), parameters, domain)[0]
 
 
-def _stored_features(file: Path) -> np.ndarray | None:
+def _stored_features(file: Path, rows: int) -> np.ndarray | None:
+    """Those that an interrupted run has left, if there are any."""
     if not file.exists():
         return None
-    with np.load(file, allow_pickle=False) as stored:
-        return stored["features"]
+    try:
+        features = load_npz(file)["features"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{error}. Remove {str(file)!r}, and it is made again.") from error
+    if len(features) != rows:
+        raise ValueError(f"{str(file)!r} must hold {rows} rows, got shape {features.shape}.")
+    return features
 
 
 def spread_evenly(key: jax.Array, n: int, domain: np.ndarray) -> np.ndarray:

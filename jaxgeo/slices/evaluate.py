@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
-from jaxgeo._typing import Point
+from jaxgeo._typing import Point, as_count
 from jaxgeo.grids import increasing_axes
 from jaxgeo.slices.grid import SliceGrid
 from jaxgeo.slices.storage import Chunks, identity
@@ -75,8 +75,7 @@ def evaluate(
     grid = SliceGrid(vectors, None, None)
     parameters = grid.parameters
     n = len(parameters)
-    if chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+    chunk_size = as_count(chunk_size, "chunk_size")
     if features is None and not keep_samples:
         raise ValueError("`keep_samples=False` without `features` would leave nothing to keep.")
     chunk_size = min(chunk_size, n)

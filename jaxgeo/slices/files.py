@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from jaxgeo._files import load_array, npy_header, writable_directory, write_npy
+from jaxgeo._files import (
+    is_occupied,
+    load_array,
+    npy_header,
+    writable_directory,
+    write_npy,
+    writing,
+)
 from jaxgeo.slices.grid import SliceGrid
 from jaxgeo.slices.records import NAMES, read_names, read_record, tensor_grid
 from jaxgeo.slices.storage import FEATURES, PARAMETERS, SAMPLES
@@ -77,6 +84,8 @@ def load_slice(
     elif (directory / SAMPLES).exists():
         samples = _of_table(directory / SAMPLES, order, gather)
     if isinstance(embeddings, np.ndarray):
+        if embeddings.dtype.kind not in "biuf":
+            raise ValueError(f"`embeddings` must hold real numbers, got dtype {embeddings.dtype}.")
         features = _sorted("`embeddings`", embeddings, order, None)
     elif embeddings is not None or (directory / FEATURES).exists():
         features = _of_table(directory / (embeddings or FEATURES), order, None)
@@ -114,7 +123,7 @@ def save_slice(grid: SliceGrid, directory: str | Path) -> None:
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
             raise ValueError(f"{name!r} cannot be written in dtype {array.dtype}.")
     directory = writable_directory(directory)
-    if any(directory.iterdir()):
+    if is_occupied(directory):
         raise ValueError(f"{str(directory)!r} is not empty.")
     for name, array in given.items():
         write_npy(directory / name, array.reshape(-1, *array.shape[2:]))
@@ -181,9 +190,10 @@ def _gathered(
     if path.exists():
         raise ValueError(f"{str(path)!r} exists already.")
     partial = path.with_suffix(".partial")
-    with open(partial, "wb") as stream:
-        stream.write(npy_header(shape, dtype))
-        for k in range(shape[0]):
-            stream.write(np.ascontiguousarray(row(k)).tobytes())
-    os.replace(partial, path)
+    with writing(path):
+        with open(partial, "wb") as stream:
+            stream.write(npy_header(shape, dtype))
+            for k in range(shape[0]):
+                stream.write(np.ascontiguousarray(row(k)).tobytes())
+        os.replace(partial, path)
     return load_array(path, in_memory=False)

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxgeo._linalg import safe_sqrt
-from jaxgeo._typing import Point
+from jaxgeo._typing import Point, as_array, as_number
 
 
 @final
@@ -55,7 +55,9 @@ class Slice(eqx.Module):
     def __init__(
         self, z0: ArrayLike, z1: ArrayLike, z2: ArrayLike, renormalize: bool = True
     ) -> None:
-        self.z0, self.z1, self.z2 = jnp.asarray(z0), jnp.asarray(z1), jnp.asarray(z2)
+        self.z0, self.z1, self.z2 = (
+            as_array(z, name) for z, name in ((z0, "z0"), (z1, "z1"), (z2, "z2"))
+        )
         self.renormalize = renormalize
         corners = {"z0": self.z0, "z1": self.z1, "z2": self.z2}
         for name, z in corners.items():
@@ -64,8 +66,11 @@ class Slice(eqx.Module):
             _check_independent(self.z0, self.z1, self.z2, renormalize)
 
     def __call__(self, t: Point) -> Float[Array, "*shape"]:
-        if jnp.shape(t) != (2,):
-            raise ValueError(f"a slice has two coordinates, got t of shape {jnp.shape(t)}.")
+        t = as_array(t, "t")
+        if t.shape != (2,):
+            raise ValueError(f"a slice has two coordinates, got t of shape {t.shape}.")
+        if jnp.iscomplexobj(t):
+            raise ValueError(f"a slice has real coordinates, got t of dtype {t.dtype}.")
         # half precision overflows in the sum of squares, and is too coarse to interpolate in
         wide = jnp.promote_types(self.z0.dtype, jnp.float32)
         z0, z1, z2 = (z.astype(wide) for z in (self.z0, self.z1, self.z2))
@@ -173,10 +178,10 @@ def spherical_interpolation(a: ArrayLike, b: ArrayLike, s: ArrayLike) -> Float[A
     White (2016), arXiv 1609.04468. The angle: Kahan (2006), *How futile are
     mindless assessments of roundoff*, section 12.
     """
-    a, b = jnp.asarray(a), jnp.asarray(b)
+    a, b = as_array(a, "a"), as_array(b, "b")
     _check_latent(a, "a", a)
     _check_latent(b, "b", a)
-    s = jnp.asarray(s, a.dtype)
+    s = as_number(s, "s", a.dtype)
     norm_a, norm_b = (safe_sqrt(jnp.sum(z * z)) for z in (a, b))
     u, v = a / norm_a, b / norm_b
     apart, along = safe_sqrt(jnp.sum((u - v) ** 2)), safe_sqrt(jnp.sum((u + v) ** 2))

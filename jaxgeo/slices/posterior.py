@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
-from jaxgeo._typing import Chart, Point
+from jaxgeo._typing import Chart, Point, as_count
 from jaxgeo.metrics import PullbackMetric
 from jaxgeo.slices.grid import SliceGrid
 
@@ -166,8 +166,7 @@ def feature_samples(
     """
     if grid.features is None:
         raise ValueError("`grid` must hold features, got None: evaluate it with `features`.")
-    if n < 1:
-        raise ValueError(f"`n` must be at least 1, got {n}.")
+    n = as_count(n, "n")
     spread = float(_as_precision(precision)) ** -0.5
     node_key, noise_key = jax.random.split(key)
     shape = grid.features.shape
@@ -255,9 +254,7 @@ class StochasticSimulator(eqx.Module):
 
 
 def _as_chunk_size(chunk_size: int | None) -> int | None:
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
-    return chunk_size
+    return None if chunk_size is None else as_count(chunk_size, "chunk_size")
 
 
 def _noisy(simulator: FeatureSimulator, key: Array, t: Point) -> Float[Array, " m"]:

@@ -11,6 +11,11 @@ from jaxtyping import Float, Int
 
 from jaxgeo._files import load_array
 
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error,
+)  # fmt: skip
+"""What parsing raises of files that are no records."""
+
 NAMES = r"alpha_(?P<alpha>[-+.\deE]+)_beta_(?P<beta>[-+.\deE]+)\.npy"
 """Of files like `alpha_0.125_beta_-0.5.npy`."""
 
@@ -27,7 +32,7 @@ def read_record(path: Path) -> tuple[Float[np.ndarray, "n 2"], list[str] | None]
             with open(path, newline="", encoding="utf-8-sig") as stream:
                 rows = json.load(stream) if path.suffix == ".json" else _csv_rows(stream)
             parameters, files = _parsed(rows)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             raise ValueError(
                 f"{str(path)!r} is no record of α and β, row by row: {error!r}"
             ) from error

@@ -13,7 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxgeo._files import claim, fingerprint, load_array, npy_header, writable_directory, write_npy
+from jaxgeo._files import (
+    claim,
+    fingerprint,
+    is_occupied,
+    load_array,
+    npy_header,
+    writable_directory,
+    write_npy,
+    writing,
+)
 
 SAMPLES, FEATURES, PARAMETERS = "samples.npy", "features.npy", "parameters.npy"
 """What `save_slice` writes and `load_slice` reads: one row a node, in one order in all three."""
@@ -53,8 +62,11 @@ class Chunks:
         parameters: np.ndarray | None = None,
         kind: str = "slice",
     ) -> None:
+        for name, row in rows.items():
+            if np.dtype(row.dtype).kind not in "biuf":
+                raise ValueError(f"{name} cannot be kept in files in dtype {row.dtype}.")
         writable_directory(directory)
-        if any(directory.iterdir()) and not (directory / f"{kind}.sha256").exists():
+        if is_occupied(directory) and not (directory / f"{kind}.sha256").exists():
             raise ValueError(f"{str(directory)!r} is not empty, and holds no run of a {kind}.")
         claim(directory, mark, kind)
         self._directory, self._parameters = directory, parameters
@@ -102,7 +114,10 @@ class Chunks:
         blocks = {f"{name}.npy": rows.tobytes() for name, rows in values.items()}
         for name, block in blocks.items():
             # not through a memory map, in which a full disk is a crash and no `OSError`
-            with open(self._directory / name, "r+b") as stream:
+            with (
+                writing(self._directory / name),
+                open(self._directory / name, "r+b") as stream,
+            ):
                 stream.seek(self._place(name, k)[0])
                 stream.write(block)
                 stream.flush()
@@ -130,8 +145,9 @@ def _checksum(blocks: Iterator[bytes]) -> int:
 def _reserve(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> int:
     """Make the .npy file as long as it will be and keep what it holds; the header's length."""
     header = npy_header(shape, dtype)
-    path.touch()
-    with open(path, "r+b") as file:
-        file.write(header)
-        file.truncate(len(header) + math.prod(shape) * dtype.itemsize)
+    with writing(path):
+        path.touch()
+        with open(path, "r+b") as file:
+            file.write(header)
+            file.truncate(len(header) + math.prod(shape) * dtype.itemsize)
     return len(header)
