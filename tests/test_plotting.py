@@ -132,6 +132,19 @@ def test_geodesic_map():
     assert [text.get_text() for text in ax.texts] == ["A", "B"]
 
 
+def test_the_legend_of_a_geodesic_map_takes_no_room_from_the_axes():
+    """Two columns of these would be wider than the axes, which would shrink to nothing."""
+    points = solution().points
+    curves = [plotting.Curve(kind, points, 2.828) for kind in ("mixture", "exponential")]
+    ax = plotting.geodesic_map((X, Y), METRIC, [[solution(), *curves]])
+    figure = ax.figure
+    for _ in range(2):  # the layout settles at the second drawing
+        figure.draw_without_rendering()
+    box, axes = ax.get_legend().get_window_extent(), ax.get_window_extent()
+    assert box.width < axes.width
+    assert axes.width > 0.6 * figure.bbox.width
+
+
 def test_a_failed_curve_never_looks_fine():
     lost = solution().points.at[5:].set(jnp.nan)
     unmeasured = plotting.Curve("exponential", solution().points, np.nan)  # where g is no metric

@@ -2,9 +2,13 @@
 
 import contextlib
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf", ".svg")
@@ -41,3 +45,14 @@ def save(figure: Any, path: str | Path, *, dpi: int = 200) -> Path:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+def legend_columns(ax: Axes, handles: Sequence[Any]) -> int:
+    """The most columns of a legend in small print that the axes have room for."""
+    inches = ax.get_window_extent().width / ax.figure.dpi
+    lengths = [len(re.sub(r"[\\${}^_]", "", str(handle.get_label()))) for handle in handles]
+    widths = 0.5 + 0.075 * np.array(lengths)
+    for n in range(len(widths), 1, -1):
+        if sum(column.max() for column in np.array_split(widths, n)) <= inches:
+            return n
+    return 1

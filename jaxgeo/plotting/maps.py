@@ -15,7 +15,7 @@ from jaxgeo._results import RESULTS
 from jaxgeo.geodesics import GeodesicSolution
 from jaxgeo.phases import Ridge
 from jaxgeo.plotting.fields import NOT_FINITE, checked, heat_map
-from jaxgeo.plotting.figures import panels
+from jaxgeo.plotting.figures import legend_columns, panels
 
 BACKDROP = "cividis"
 """The colour map beneath curves: no red, no white."""
@@ -262,10 +262,9 @@ def _grey_square(label: str) -> Line2D:
 def legend_above(ax: Axes, handles: Sequence[Line2D]) -> None:
     """A legend that hides nothing of the picture."""
     if handles:
-        short = max(len(str(handle.get_label())) for handle in handles) <= 34
-        columns = 2 if short and len(handles) > 2 else 1
+        columns = 2 if len(handles) > 2 else 1
         place: dict[str, Any] = {
-            "ncols": columns,
+            "ncols": min(columns, legend_columns(ax, handles)),
             "loc": "lower left",
             "bbox_to_anchor": (0, 1.01),
             "borderaxespad": 0,

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from jaxgeo.phases import Boundary, BoxDimension, Ridge, ZoomLevel
 from jaxgeo.phases.boundaries import as_labels
 from jaxgeo.plotting.fields import increasing
-from jaxgeo.plotting.figures import panels
+from jaxgeo.plotting.figures import legend_columns, panels
 
 PHASES = (
     *("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE"),
@@ -75,24 +75,15 @@ def phase_map(
             ax.plot(*line[[0, -1]].T, "o", ms=4.5, color="white", mec="black", zorder=5)
         handles.append(Line2D([], [], label=name, **look))
     ax.legend(
-        handles=handles, ncols=_columns(ax, handles), loc="lower left", bbox_to_anchor=(0, 1.01),
-        fontsize="small", facecolor="0.85", framealpha=1, columnspacing=1.0, handletextpad=0.4,
+        handles=handles, ncols=legend_columns(ax, handles), loc="lower left",
+        bbox_to_anchor=(0, 1.01), fontsize="small", facecolor="0.85", framealpha=1,
+        columnspacing=1.0, handletextpad=0.4,
     )  # fmt: skip
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
     ax.set_xlabel(axis_labels[0] + (f"\n{title}" if title else ""))
     ax.set_ylabel(axis_labels[1])
     return ax
-
-
-def _columns(ax: Axes, handles: Sequence[Any]) -> int:
-    """The most columns of a legend in small print that the axes have room for."""
-    inches = ax.get_window_extent().width / ax.figure.dpi
-    widths = np.array([0.5 + 0.075 * len(handle.get_label()) for handle in handles])
-    for n in range(len(widths), 1, -1):
-        if sum(column.max() for column in np.array_split(widths, n)) <= inches:
-            return n
-    return 1
 
 
 def image_map(
