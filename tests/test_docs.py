@@ -75,7 +75,8 @@ def public_things():
         thing = getattr(jaxgeo, name)
         if not name.startswith("_") and getattr(thing, "__module__", "").startswith("jaxgeo"):
             things[id(thing)] = f"jaxgeo.{name}"
-    private = {"importlib", "training", "grids"}  # the last two give their names to others
+    # attributes once something has imported them; training and grids give their names to others
+    private = {"importlib", "training", "grids", "cli", "demos", "report"}
     for room in sorted(set(rooms) - private):
         module = getattr(jaxgeo, room)
         parts = {f"jaxgeo.{room}": module}

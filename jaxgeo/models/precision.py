@@ -1,5 +1,6 @@
 """Deviations that grow off the data: a decoder whose precision is a sum of kernels."""
 
+import math
 from typing import Any
 
 import jax
@@ -114,7 +115,7 @@ def with_precision(
     if floor is None:
         floor = 1 / (4 * float(np.asarray(data).reshape(len(data), -1).var(axis=0).max()))
     start = -jnp.log(jnp.mean(squares, axis=0) + 1e-6)
-    start = jnp.broadcast_to(start, (len(kinds), squares.shape[1])) - np.log(2.0)
+    start = jnp.broadcast_to(start, (len(kinds), squares.shape[1])) - math.log(2)
     precision = RadialPrecision(
         jnp.asarray(centres, dtype), jnp.asarray(bandwidths, dtype), floor, start
     )
