@@ -40,7 +40,10 @@ ROOMS = (
 """From the top of the house to the ground. A room may import those below it, and itself."""
 
 PACKAGE = Path(jaxgeo.__file__).parent
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+FILES = sorted(
+    path for path in PACKAGE.rglob("*.py")
+    if path not in (PACKAGE / "__init__.py", PACKAGE / "__main__.py")
+)  # fmt: skip
 
 
 def room_of(path: Path) -> str:
