@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxgeo.metrics import HessianMetric
 from jaxgeo.reconstruction import (
     ConvexPotential,
     Dense,
@@ -50,6 +51,31 @@ def test_potential_derivative_matches_finite_differences(potential):
     x, v, step = jnp.array([0.3, -0.2, 0.5]), jnp.array([1.0, 2.0, -1.0]), 1e-5
     numerical = (potential(x + step * v) - potential(x - step * v)) / (2 * step)
     np.testing.assert_allclose(jax.grad(lambda y: potential(y))(x) @ v, numerical, rtol=1e-7)
+
+
+@pytest.mark.parametrize("d", [1, 2, 4])
+def test_own_hessian_is_that_of_derivatives(d):
+    points = 3.0 + 2.0 * jax.random.normal(jax.random.key(5), (100, d))
+    potential = ConvexPotential(points, scale=7.0, width=16, depth=3, rngs=nnx.Rngs(6))
+    both = MeanPotential.of([potential, potential])
+    derivatives = jax.vmap(jax.hessian(lambda x: potential(x)))(points)
+    for network in (potential, both):
+        own = jax.vmap(HessianMetric(network))(points)
+        np.testing.assert_allclose(own, derivatives, rtol=1e-11, atol=1e-13)
+
+
+def test_own_hessian_is_positive_definite_in_float32():
+    points = jax.random.normal(jax.random.key(7), (100, 2), jnp.float32)
+    potential = ConvexPotential(points, rngs=nnx.Rngs(8))
+    potential.quadratic[...] = jnp.float32(-30.0)
+    far = 30 * points
+    own = np.asarray(jax.vmap(HessianMetric(potential))(far), np.float64)
+    exact = ConvexPotential(points.astype(jnp.float64), rngs=nnx.Rngs(8))
+    exact.quadratic[...] = jnp.float64(-30.0)
+    nnx.update(exact, jax.tree.map(lambda x: x.astype(jnp.float64), nnx.state(potential)))
+    truth = jax.vmap(jax.hessian(lambda x: exact(x)))(far.astype(jnp.float64))
+    np.testing.assert_allclose(own, truth, rtol=2e-3, atol=1e-12)
+    assert np.all(np.linalg.eigvalsh(own) >= -1e-7 * np.abs(own).max(axis=(1, 2))[:, None])
 
 
 def test_mean_of_potentials_and_of_their_metrics(potential):

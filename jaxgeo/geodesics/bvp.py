@@ -34,6 +34,7 @@ from jaxgeo.geodesics.relaxation import (
     checked_energy,
     default_rtol,
     legendre,
+    no_sweep,
     relax,
 )
 from jaxgeo.geodesics.shooting import Shooting, follow, passes_conjugate_point, shoot
@@ -290,10 +291,11 @@ def _relax_all(
         return (best, jnp.fmin(least, new.energy), jnp.zeros_like(first)), None
 
     inf = jnp.full((), jnp.inf, curves.dtype)
-    shapes = jax.eval_shape(one, curves[0], inf)
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    none = nothing._replace(energy=inf), inf, jnp.ones((), bool)
-    (best, least, _), _ = jax.lax.scan(compare, none, curves)
+    _, n, d = curves.shape
+    g = jnp.zeros((n, d, d), curves.dtype)
+    unknown = Diagnostics(RESULTS.not_converged, jnp.zeros((), jnp.int32))
+    none = _Relaxed(curves[0], no_sweep(curves[0]), g, unknown, inf)
+    (best, least, _), _ = jax.lax.scan(compare, (none, inf, jnp.ones((), bool)), curves)
     return best, least < (1 - SHORTER) * best.energy
 
 

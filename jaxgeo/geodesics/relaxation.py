@@ -102,6 +102,12 @@ class Sweep(NamedTuple):
         return jnp.pad(self.behind[:-1] - self.ahead[1:], ((1, 1), (0, 0)))
 
 
+def no_sweep(x: Float[Array, "n_plus_1 d"]) -> Sweep:
+    """What a curve has before it is swept."""
+    zero = jnp.zeros_like(x[1:])
+    return Sweep(zero[:, :, None] * zero[:, None, :], zero[:, 0], zero, zero)
+
+
 def _sweep(metric: Metric, x: Float[Array, "n_plus_1 d"]) -> Sweep:
     def one(middle: Array, u: Array) -> tuple[Array, Array]:
         g, pull = jax.vjp(metric, middle)
@@ -299,12 +305,10 @@ def relax(
     It is given up when its energy will not fall below `rival`: as far as its next step promises,
     or after `EXPLORE` iterations.
     """
-    m, d = curve.shape
-    zero = jnp.zeros((m - 1, d), curve.dtype)
     inf = jnp.full((), jnp.inf, curve.dtype)
     start = _State(
         x=curve,
-        sweep=Sweep(jnp.zeros((m - 1, d, d), curve.dtype), zero[:, 0], zero, zero),
+        sweep=no_sweep(curve),
         step=jnp.zeros_like(curve),
         size=inf,
         radius=inf,

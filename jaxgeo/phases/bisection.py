@@ -15,6 +15,9 @@ from jaxgeo._typing import Point, as_point
 Label = Callable[[Point], Int[Array, ""] | Bool[Array, ""]]
 """Any callable from a point to the number of the phase it is in."""
 
+CHUNK = 1024
+"""Labels computed side by side if nobody says otherwise: a label may be a whole sampler."""
+
 
 @final
 class BoundaryPoint(eqx.Module):

@@ -10,8 +10,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxgeo.grids import CHUNK, increasing_axes, on_grid
-from jaxgeo.phases.bisection import Label, check_label, halve
+from jaxgeo._typing import as_count
+from jaxgeo.grids import increasing_axes, on_grid
+from jaxgeo.phases.bisection import CHUNK, Label, check_label, halve
 from jaxgeo.phases.chains import chains, grid_edges, points_of_cells
 
 
@@ -32,7 +33,7 @@ def boundaries(
     *,
     labels: ArrayLike | None = None,
     tolerance: float = 1e-6,
-    chunk_size: int | None = None,
+    chunk_size: int = CHUNK,
 ) -> list[Boundary]:
     """The boundaries of a discrete label on a 2-D grid, as polylines from edge to edge.
 
@@ -52,7 +53,7 @@ def boundaries(
     - `labels`: the values of a callable `label` at the nodes, where they are known already.
     - `tolerance`: how far from where its first end's label ceases a point on an edge may lie, as
       a share of the edge, by halving; what floats can tell sets a limit.
-    - `chunk_size`: nodes and edges looked at side by side, 1024 if not given.
+    - `chunk_size`: nodes and edges looked at side by side.
 
     **Returns:** every boundary, those of most points first; an empty list if there is none.
 
@@ -71,6 +72,7 @@ def boundaries(
     **Reference:** marching squares, Lorensen & Cline (1987), for more than two labels.
     """
     arrays = increasing_axes(axes, 2)
+    chunk_size = as_count(chunk_size, "chunk_size")
     if len(arrays) != 2:
         raise ValueError(f"`axes` must hold two vectors, got {len(arrays)}.")
     if not 0 < tolerance <= 0.5:
@@ -95,10 +97,10 @@ def boundaries(
     corners = np.stack([nodal[:-1, :-1], nodal[1:, :-1]], axis=-1).reshape(-1, 2)[saddles]
     if callable(label):
         steps = int(np.ceil(-np.log2(tolerance))) - 1  # the middle is half of what is left away
-        first, second = _halved(label, first, second, steps, chunk_size or CHUNK)
+        first, second = _halved(label, first, second, steps, chunk_size)
         low = nodes.reshape(m, k, 2)[:-1, :-1].reshape(-1, 2)[saddles]
         high = nodes.reshape(m, k, 2)[1:, 1:].reshape(-1, 2)[saddles]
-        centres = _at(label, low / 2 + high / 2, chunk_size or CHUNK)
+        centres = _at(label, low / 2 + high / 2, chunk_size)
     else:
         centres = corners.min(axis=1)
     points = (first + second) / 2

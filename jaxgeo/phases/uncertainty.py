@@ -11,8 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxgeo._typing import as_count
-from jaxgeo.grids import CHUNK
-from jaxgeo.phases.bisection import Label, check_label
+from jaxgeo.phases.bisection import CHUNK, Label, check_label
 from jaxgeo.phases.slopes import fit_slope
 from jaxgeo.phases.zoom import resolution
 
@@ -54,7 +53,7 @@ def uncertainty_dimension(
     key: PRNGKeyArray,
     steps: Sequence[float] | None = None,
     n: int = 1 << 17,
-    chunk_size: int | None = None,
+    chunk_size: int = CHUNK,
 ) -> UncertaintyDimension:
     r"""The dimension of a boundary from the share of points that are near it.
 
@@ -80,7 +79,7 @@ def uncertainty_dimension(
     - `key`.
     - `steps`: the lengths ε, decreasing, if they are not to be chosen as above.
     - `n`: points for each ε, rounded up to whole chunks.
-    - `chunk_size`: points evaluated side by side, 1024 if not given.
+    - `chunk_size`: points evaluated side by side.
 
     **Returns:** `UncertaintyDimension`.
 
@@ -111,7 +110,7 @@ def uncertainty_dimension(
         lengths = np.asarray(steps, np.float64)
         if lengths.ndim != 1 or not np.all(np.diff(lengths) < 0) or lengths[-1] < shortest:
             raise ValueError(f"`steps` must decrease to {shortest:g} or more, got {lengths}.")
-    chunk = min(chunk_size or CHUNK, n)
+    chunk = min(as_count(chunk_size, "chunk_size"), n)
     chunks = -(-n // chunk)
     uncertain: list[int] = []
     for length, part in zip(lengths, jax.random.split(key, len(lengths)), strict=True):

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from jaxgeo._typing import as_point
 from jaxgeo.grids import on_grid
-from jaxgeo.phases.bisection import Label, boundary_point
+from jaxgeo.phases.bisection import CHUNK, Label, boundary_point
 
 
 class ZoomLevel(NamedTuple):
@@ -35,7 +35,7 @@ def zoom_series(
     factor: float = 10.0,
     levels: int | None = None,
     n: int = 64,
-    chunk_size: int | None = None,
+    chunk_size: int = CHUNK,
 ) -> list[ZoomLevel]:
     r"""Labels on ever smaller squares about a point of a phase boundary.
 
@@ -59,7 +59,7 @@ def zoom_series(
     - `factor`: greater than 1.
     - `levels`: how many at most; as many as the dtype resolves if not given.
     - `n`: nodes along each side, 2 or more.
-    - `chunk_size`: nodes evaluated side by side, 1024 if not given.
+    - `chunk_size`: nodes evaluated side by side.
 
     **Returns:** one `ZoomLevel` or more, the widest first.
 

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxgeo._linalg import HIGHEST
 from jaxgeo._typing import Point, Scalar
+
+_dot = functools.partial(jnp.dot, precision=HIGHEST)
 
 
 @jax.custom_jvp
@@ -93,6 +97,41 @@ class ConvexPotential(nnx.Module):
             h @ jax.nn.softplus(self.last[...]) + x @ self.linear[...] + bowl
         )
 
+    def hessian(self, eta: Point) -> Float[Array, "d d"]:
+        r"""The Hessian at a point as a sum of squares, one of every unit,
+
+        $$ \nabla^2\psi = \frac{s}{w\, w^\top} \Bigl[ \sum_k \sum_u
+           \frac{\partial\psi}{\partial h_{ku}}\, \sigma''(a_{ku})\,
+           \nabla a_{ku} \nabla a_{ku}^\top + \mathrm{softplus}(q)\, 1 \Bigr], $$
+
+        with $a$ what a unit is given: no term is negative, so nothing cancels and floats leave it
+        positive definite too. Two matrix products a layer besides the d of $\nabla a$, where
+        derivatives of derivatives take 2 + 2d."""
+        x = (eta - self.center[...]) / self.spread[...]
+        weights, biases = self.weights[...], self.biases[...]
+        positive = jax.nn.softplus(self.positive[...])
+        inputs, tangents = [x @ weights[0] + biases[0]], [weights[0]]
+        for k, mixing in enumerate(positive, 1):
+            a, slope = inputs[-1], _slope(inputs[-1])
+            inputs.append(_dot(_unit(a), mixing) + x @ weights[k] + biases[k])
+            tangents.append(_dot(slope[None, :] * tangents[-1], mixing) + weights[k])
+        i, j = np.triu_indices(x.size)
+        weight = jax.nn.softplus(self.last[...])  # ∂ψ/∂h of the layer
+        squares = jnp.zeros((i.size, weight.size), x.dtype)
+        for k in reversed(range(len(weights))):
+            slope = _slope(inputs[k])
+            bend = weight * slope * (1 - slope)
+            squares = squares + bend[None, :] * tangents[k][i] * tangents[k][j]
+            if k > 0:
+                weight = _dot(positive[k - 1], weight * slope)
+        # of all layers at once: sums over units are dear
+        upper = _dot(squares, jnp.ones_like(weight))
+        bowl = jax.nn.softplus(self.quadratic[...]) * jnp.eye(x.size, dtype=x.dtype)
+        place = np.zeros((x.size, x.size), int)
+        place[i, j] = place[j, i] = np.arange(i.size)
+        spread = self.spread[...]
+        return self.scale[...] * (upper[place] + bowl) / (spread[None, :] * spread[:, None])
+
 
 class MeanPotential(eqx.Module):
     r"""The mean of K networks trained from different beginnings,
@@ -121,6 +160,10 @@ class MeanPotential(eqx.Module):
 
     def __call__(self, eta: Point) -> Scalar:
         return jnp.mean(jax.vmap(lambda network: network(eta))(self.networks))
+
+    def hessian(self, eta: Point) -> Float[Array, "d d"]:
+        """The mean of the networks' own."""
+        return jnp.mean(jax.vmap(lambda network: network.hessian(eta))(self.networks), axis=0)
 
 
 @functools.partial(jax.jit, static_argnames=("width", "depth"))
