@@ -21,6 +21,7 @@ On an accelerator the grids have 10⁷ nodes, there are 10⁵ geodesics and 10�
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -317,6 +318,7 @@ def main() -> None:
         "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
         "date": time.strftime("%Y-%m-%d"),
         "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
         "jax": jax.__version__,
         "jaxgeo": jg.__version__,
         "dtype": "float32",

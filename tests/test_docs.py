@@ -39,6 +39,16 @@ def test_code_of_a_page_runs_and_gives_what_it_says(page, tmp_path):
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def test_tables_are_of_the_results_that_are_there():
+    spec = importlib.util.spec_from_file_location("tables", DOCS / "_make" / "tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    pages = {page: page.read_text() for page in DOCS.rglob("*.md")}
+    assert any(tables.BLOCK.search(text) for text in pages.values())
+    for page, text in pages.items():
+        assert tables.filled(text) == text, f"{page}: python docs/_make/tables.py"
+
+
 @pytest.mark.parametrize(
     ("found", "said", "same"),
     [
